@@ -32,8 +32,8 @@ use crate::semantics::etag::TagKind;
 use crate::semantics::range::ByteRange;
 use crate::store::target::distinct;
 use crate::store::{
-    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, LeaseAnswer, LeaseName, Leases, Lookup,
-    PurgeMode, PurgeNumber, PurgeReceipt, PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store,
+    BeginOutcome, ContentWriter, Fence, GuardLimits, Guarded, LeaseAnswer, LeaseName, LeaseState, Leases,
+    Lookup, PurgeMode, PurgeNumber, PurgeReceipt, PurgeScope, PurgeTarget, PutOutcome, RemoteContent, Store,
     StoreLimits, StoredBody, StoredId,
 };
 
@@ -158,6 +158,11 @@ impl<S: Store> Shared<S> {
     /// Asks which node makes a call; `None` where nobody knows.
     pub(crate) async fn lease(&self, leases: &dyn Leases, name: LeaseName<'_>) -> Option<LeaseAnswer> {
         self.reported(leases.ask(name).await)
+    }
+
+    /// What a lease is at the moment; `None` where nobody knows.
+    pub(crate) async fn look_at_lease(&self, leases: &dyn Leases, name: LeaseName<'_>) -> Option<LeaseState> {
+        self.reported(leases.look(name).await)
     }
 
     fn reported<T>(&self, result: Result<T, StoreError>) -> Option<T> {

@@ -14,7 +14,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use larder::admin::{Admin, AdminAct, AdminService, TokenError, UpstreamState, Watch};
-use larder::{CacheBuilder, CacheHandle, CacheLayer, MetricsObserver};
+use larder::{BoxStore, CacheBuilder, CacheLayer, MetricsObserver};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use rustls::ClientConfig;
 use tower::Service;
@@ -28,6 +28,8 @@ use crate::purge_edges::PurgeEdges;
 use crate::say::say;
 use crate::serve::{self, BoxError, Entrance};
 use crate::stop::Stop;
+use crate::store::Handle;
+use crate::store_link::{self, StoreLink};
 use crate::upstreams::{Node, Upstreams};
 use crate::vitals::Vitals;
 
@@ -96,7 +98,7 @@ impl Observers {
         Ok(Self { metrics, rendered: recorder.handle(), watch: Watch::new() })
     }
 
-    pub fn observing(&self, cache: CacheBuilder) -> CacheBuilder {
+    pub fn observing(&self, cache: CacheBuilder<BoxStore>) -> CacheBuilder<BoxStore> {
         cache.observer(self.metrics.clone()).observer(self.watch.clone())
     }
 }
@@ -106,10 +108,12 @@ pub struct Operated {
     pub current: Current,
     /// The admin services of proxies that ask this one.
     pub edges: Vec<http::Uri>,
-    pub handle: CacheHandle,
+    pub handle: Handle,
     pub limits: Limits,
     pub observers: Observers,
     pub policy: Source,
+    /// Where the store is, if other proxies share it.
+    pub store: Option<StoreLink>,
     pub tls: Arc<ClientConfig>,
     pub vitals: Vitals,
     pub warming: Warming,
@@ -120,11 +124,23 @@ pub struct Operated {
 /// Serves it in the background, as long as the process lives: also while the proxy drains. The tokens are those that the options
 /// have named.
 pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated) -> Result<(), String> {
-    let Operated { current, edges, handle, limits, observers, policy, tls, vitals, warming, warms_for_peers } =
-        operated;
+    let Operated {
+        current,
+        edges,
+        handle,
+        limits,
+        observers,
+        policy,
+        store,
+        tls,
+        vitals,
+        warming,
+        warms_for_peers,
+    } = operated;
     let Observers { metrics, rendered, watch } = observers;
     let (of_metrics, of_health) = (handle.clone(), Arc::clone(&vitals.upstreams));
     let upstreams = Arc::clone(&vitals.upstreams);
+    let metrics_of_store = store.clone();
     tokio::spawn(keep_up(rendered.clone()));
     let first = tokens.first().map_or("", String::as_str);
     let admin = Admin::new(handle.clone(), first)
@@ -136,8 +152,13 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
         .upstreams(move || upstreams.iter().map(Node::state).collect())
         .metrics(move || {
             of_metrics.record(&metrics);
-            rendered.render() + &health_metrics(&of_health)
+            let of_store = metrics_of_store.as_ref().map(|store| store_link::metrics(&store.state()));
+            rendered.render() + &health_metrics(&of_health) + &of_store.unwrap_or_default()
         });
+    let admin = match store {
+        None => admin,
+        Some(store) => admin.store(move || store.state()),
+    };
     let admin = match policy.file.clone() {
         None => admin,
         Some(file) => {
@@ -155,7 +176,6 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     set_tokens(&admin, tokens)?;
     let listener = serve::listen(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("larder: admin at http://{address}");
     let connections = limits.connections.min(MOST_CONNECTIONS);
     // One address, from which nobody reads, keeps nobody else out.
     let connections_per_address = connections.div_ceil(2);
@@ -170,6 +190,8 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
         set_tokens(&admin, &options.tokens()?)?;
         Ok(format!("the admin tokens are those of {}", options.token_file.display()))
     })?;
+    // Whoever reads that may send SIGHUP.
+    println!("larder: admin at http://{address}");
     Ok(())
 }
 
@@ -192,7 +214,7 @@ fn health_metrics(upstreams: &Upstreams) -> String {
     text
 }
 
-fn set_tokens(admin: &AdminService, tokens: &[String]) -> Result<(), String> {
+fn set_tokens(admin: &AdminService<BoxStore>, tokens: &[String]) -> Result<(), String> {
     admin.set_tokens(tokens.iter().map(String::as_str)).map_err(|error| error.to_string())
 }
 

@@ -21,99 +21,15 @@ use crate::limits::Limits;
 use crate::node_name::NodeName;
 use crate::policy::{Profile, Source};
 use crate::serve::{self, Drain};
+use crate::store::{StoreOptions, StoreParts};
 use crate::units::size;
+use crate::usage::options;
 use crate::viewer::ViewerOptions;
-
-pub const USAGE: &str = "\
-origin_proxy                  an origin and a caching proxy on loopback: a walk through what a cache does,
-                              then both serve on until Ctrl-C
-origin_proxy --once           the walk only; the exit status is 1 if a row is not as expected
-origin_proxy origin           the origin alone
-    --listen ADDR             where, default 127.0.0.1:8081
-origin_proxy proxy            the proxy alone, before any origin
-    --config FILE             options in a file of TOML, by the names that they have here (docs/RUNNING.md). Those of the
-                              command line outweigh it
-    --upstream URL            the origin, http://HOST[:PORT] or https://HOST[:PORT]; required. If it is given more than
-                              once, requests go to each in turn, except for those that fail
-    --upstream-ca FILE        the certificates (PEM) to trust for https, instead of the system's
-    --health-path PATH        what each upstream is asked for, to find out whether it is healthy: any 2xx or 3xx says so
-    --health-interval SECONDS how often, and how long the answer may take; default 5
-    --shield URL              another proxy, which is asked in place of the origin; each --upstream is asked only while the
-                              shield can't be reached (docs/SHIELDING.md)
-    --edge URL                at a shield: the admin service of a proxy that asks it; may be given more than once. What is
-                              purged here is then purged there
-    --peer-token-file FILE    the token by which the proxies know each other, 16 characters or more. Of several lines, the
-                              first is shown, and all are believed. The file is read again on SIGHUP
-    --listen ADDR             where, default 127.0.0.1:8080
-    --name NAME               what this proxy is called in Cache-Status, Via and X-Served-By, default larder
-    --admin ADDR              where the admin service listens (docs/ADMIN.md), and GET /health and /health/live, which need no token;
-                              by default nowhere
-    --admin-token-file FILE   its token, 16 characters or more; each line is one. The file is read again on SIGHUP
-    --tls-cert FILE           clients speak TLS: the certificate (PEM), with those of authorities in between
-    --tls-key FILE            its key (PEM). Both files are read again on SIGHUP
-    --host WHOSE              the Host that the origin gets: client, the one that was asked for (default); upstream,
-                              the origin's own: then Location and Content-Location are rewritten for the client
-    --profile NAME            default: careful with cookies and credentials; rfc9111: all that the RFC permits; cloudfront,
-                              fastly: what these services do
-    --policy FILE             what is cached, under which key, for how long: in TOML, or in AWS's JSON for the profile
-                              cloudfront (docs/POLICY.md). Options outweigh the file, and the file the profile. The file is
-                              read again on SIGHUP
-    --candidate FILE          another policy, which is asked and counted, and never acted on: on SIGHUP and at the end, the
-                              proxy prints how many more hits it would have had, or fewer
-    --key-header NAME         a request field that is in every key; may be given more than once
-    --graphql                 the answer to a POST is stored if the POST is certainly a GraphQL query
-    --viewer-headers          the origin gets fields such as CloudFront-Is-Mobile-Viewer (docs/PROXY.md); on in the profile
-                              cloudfront and with either of these files
-    --geo-db FILE             a database of cities or countries in MaxMind's format, for CloudFront-Viewer-Country and others
-    --asn-db FILE             such a database of networks, for CloudFront-Viewer-ASN
-    --access-log FILE         a line for each request, added to a file, which is opened again on SIGHUP; - is the standard output
-    --access-log-format FORMAT common (default) or json (docs/WATCHING.md)
-    --debug-token-file FILE   the first line is a token, 16 characters or more: it is reported what the cache did only to
-                              requests with it in Larder-Debug, and to other proxies. The file is read again on SIGHUP
-    --server-timing PERCENT   of so many answers, Server-Timing says what the cache did and how long the origin took
-    --memory SIZE             bytes held in memory, default 256MiB
-    --max-object SIZE         the largest object stored, default 8MiB, or --memory if that is less
-    --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
-    --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10; a second
-                              signal ends them at once
-    --drain-wait SECONDS      how long it goes on before that, with 503 at /health and Connection: close in each answer; default 0
-    --workers N               threads, default one for each core
-  what clients may do:
-    --head SECONDS            how long a connection may take to send its first request head, or one that it has begun,
-                              default 20
-    --head-size SIZE          the largest head of a request, default 64KiB
-    --idle SECONDS            how long a connection may be without a request, default 60
-    --ping SECONDS            how long an HTTP/2 connection may be silent before it is pinged, and how long the answer
-                              may take, default 20
-    --stall SECONDS           how long a client may take nothing of its answer, or send nothing of its content, default 30
-    --max-fields N            the most fields of a request, default 100
-    --max-query SIZE          the largest content of a QUERY that is stored, default 16KiB
-    --max-streams N           the most open requests of an HTTP/2 connection, default 100
-    --max-connections N       of all clients; the default follows from the limit of open files, as does the next one
-    --max-connections-per-address N
-                              default half of --max-connections; for IPv6, an address is its first 64 bits
-  what calls clients may have under way at the origin; hits are not counted:
-    --max-calls N             in all; default a fourth of the descriptors that are free
-    --max-calls-per-connection N
-                              default 64, fewer with few descriptors
-    --max-calls-per-address N default 256, fewer with few descriptors
-    --max-calls-per-upstream N
-                              at each --upstream; default as many as in all
-    --call-wait SECONDS       how long a request waits for its call, then 503; default 2
-  what the origin may do:
-    --max-answer-fields N     the most fields of an answer, default 1000
-origin_proxy check-config FILE prints what was understood of a file for --config and of the files that it names, or what is
-                              wrong with one of them: then the exit status is 1
-origin_proxy check-policy FILE prints what was understood of a policy, or what is wrong with it: then the exit status is 1
-    --profile, --key-header   as for the proxy
-    SIZE is a number of bytes, or one with KiB, MiB or GiB";
-
-/// The largest object stored, unless an option says something else.
-const MAX_OBJECT: u64 = 8 << 20;
 
 pub enum Command {
     CheckConfig(PathBuf),
     CheckPolicy(Source),
+    Fleet { server: PathBuf },
     Help,
     Origin { listen: SocketAddr },
     Proxy(Box<ProxyOptions>),
@@ -131,13 +47,12 @@ pub struct ProxyOptions {
     pub host: Host,
     pub limits: Limits,
     pub listen: SocketAddr,
-    pub max_object: u64,
-    pub memory: u64,
     pub name: NodeName,
     pub peer_token_file: Option<PathBuf>,
     pub policy: Source,
     pub server_timing: Option<ServerTiming>,
     pub shield: Option<Uri>,
+    pub store: StoreOptions,
     pub timeout: Duration,
     pub tls: Option<TlsFiles>,
     pub upstream_ca: Option<PathBuf>,
@@ -163,11 +78,12 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             Some(Word::Value(command)) => match command.as_str() {
                 "check-config" => return check_config(parser),
                 "check-policy" => return check_policy(parser),
+                "fleet" => return fleet(parser),
                 "origin" => return origin(parser),
                 "proxy" => return proxy(parser),
                 _ => {
                     return Err(format!(
-                        "there is no command '{command}'; there are check-config, check-policy, origin and proxy"
+                        "there is no command '{command}'; there are check-config, check-policy, fleet, origin and proxy"
                     ));
                 }
             },
@@ -188,6 +104,21 @@ impl Once {
         self.0.push(name.to_owned());
         Ok(())
     }
+}
+
+fn fleet(mut parser: Parser) -> Result<Command, String> {
+    let mut server = PathBuf::from("redis-server");
+    let mut once = Once::default();
+    while let Some(word) = next(&mut parser)? {
+        let name = word.option()?;
+        once.add(&name)?;
+        match name.as_str() {
+            "help" | "h" => return Ok(Command::Help),
+            "server" => server = path(&mut parser, "server")?,
+            name => return Err(unknown(name)),
+        }
+    }
+    Ok(Command::Fleet { server })
 }
 
 fn origin(mut parser: Parser) -> Result<Command, String> {
@@ -239,13 +170,6 @@ fn check_config(mut parser: Parser) -> Result<Command, String> {
         .ok_or_else(|| "check-config needs FILE, the options that it reads".to_owned())
 }
 
-/// The names of the proxy's options, as [`USAGE`] has them.
-pub fn options() -> impl Iterator<Item = &'static str> {
-    let of_proxy = USAGE.lines().skip_while(|line| !line.starts_with("origin_proxy proxy "));
-    let of_proxy = of_proxy.take_while(|line| !line.starts_with("origin_proxy check-"));
-    of_proxy.filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next())
-}
-
 impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
@@ -259,13 +183,12 @@ impl Default for ProxyOptions {
             limits: Limits::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             edges: Vec::new(),
-            max_object: MAX_OBJECT,
-            memory: 256 << 20,
             name: NodeName::default(),
             peer_token_file: None,
             policy: Source::default(),
             server_timing: None,
             shield: None,
+            store: StoreOptions::default(),
             timeout: Duration::from_secs(30),
             tls: None,
             upstream_ca: None,
@@ -284,7 +207,7 @@ struct Parts {
     connections_per_address: Option<usize>,
     health_interval: Option<Duration>,
     health_path: Option<PathAndQuery>,
-    max_object: Option<u64>,
+    store: StoreParts,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
 }
@@ -312,10 +235,7 @@ impl ProxyOptions {
                 "--shield goes with --peer-token-file, by which the shield knows this proxy".to_owned()
             );
         }
-        if parts.max_object.is_some_and(|size| size > options.memory) {
-            return Err("--max-object is above --memory, in which the object has to fit".to_owned());
-        }
-        options.max_object = parts.max_object.unwrap_or(MAX_OBJECT.min(options.memory));
+        options.store = parts.store.options()?;
         options.health = match (parts.health_path, parts.health_interval) {
             (Some(path), interval) => {
                 Some(HealthCheck { interval: interval.unwrap_or(Duration::from_secs(5)), path })
@@ -370,9 +290,7 @@ impl ProxyOptions {
             "key-header" => self.policy.key_headers.push(field(given.text()?)?),
             "listen" => self.listen = address(given.text()?)?,
             "max-connections-per-address" => parts.connections_per_address = Some(number(given.text()?)?),
-            "max-object" => parts.max_object = Some(size(given.text()?)?),
             "name" => self.name = NodeName::new(given.text()?)?,
-            "memory" => self.memory = size(given.text()?)?,
             "peer-token-file" => self.peer_token_file = Some(given.path()),
             "policy" => self.policy.file = Some(given.path()),
             "profile" => self.policy.profile = Some(profile(given.text()?)?),
@@ -391,6 +309,7 @@ impl ProxyOptions {
             "upstream-ca" => self.upstream_ca = Some(given.path()),
             "viewer-headers" => self.viewer.is_on = true,
             "workers" => self.workers = Some(workers(given.text()?)?),
+            name if parts.store.set(name, given)? => {}
             name => limit(&mut self.limits, name, given.text()?)?,
         }
         Ok(())
@@ -521,7 +440,7 @@ fn share(text: &str) -> Result<ServerTiming, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
         .filter(|seconds| *seconds > 0.0)
@@ -535,7 +454,7 @@ fn wait(text: &str) -> Result<Duration, String> {
 }
 
 /// How many of something there may be, as far as it can be counted here: tokio's semaphores and HTTP/2 have bounds.
-fn number<N: TryFrom<u32>>(text: &str) -> Result<N, String> {
+pub fn number<N: TryFrom<u32>>(text: &str) -> Result<N, String> {
     text.parse()
         .ok()
         .filter(|number| (1..=1 << 24).contains(number))

@@ -14,12 +14,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::policy::{PolicyError as FileError, explained, unknown};
+use crate::store;
+use crate::usage::options;
 
 /// Options that may be given more than once.
-pub const LISTS: [&str; 5] = ["asn-db", "edge", "geo-db", "key-header", "upstream"];
+pub const LISTS: [&str; 6] = ["asn-db", "edge", "geo-db", "key-header", "store", "upstream"];
 
 /// Options without a value.
-pub const SWITCHES: [&str; 2] = ["graphql", "viewer-headers"];
+pub const SWITCHES: [&str; 3] = ["graphql", "lease", "viewer-headers"];
 
 /// An option as it was given.
 pub struct Given {
@@ -69,9 +71,11 @@ impl Given {
 /// As in a file; on one line.
 impl std::fmt::Display for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match SWITCHES.contains(&self.name.as_str()) {
-            true => write!(f, "{} = true", self.name),
-            false => write!(f, "{} = {:?}", self.name, self.value.to_string_lossy()),
+        let value = self.value.to_string_lossy();
+        match self.name.as_str() {
+            name if SWITCHES.contains(&name) => write!(f, "{name} = true"),
+            name @ "store" => write!(f, "{name} = {:?}", store::without_password(&value)),
+            name => write!(f, "{name} = {value:?}"),
         }
     }
 }
@@ -95,8 +99,8 @@ fn read(file: &Path) -> Result<Vec<Given>, FileError> {
     let mut given = Vec::new();
     for (key, value) in document.get_ref() {
         let (name, span) = (key.get_ref().as_ref(), value.span());
-        if name == "config" || !crate::args::options().any(|known| known == name) {
-            let known = crate::args::options().filter(|known| *known != "config");
+        if name == "config" || !options().any(|known| known == name) {
+            let known = options().filter(|known| *known != "config");
             return Err(wrong(unknown("option", name, known), Some(key.span())));
         }
         let values = values(name, value).map_err(|reason| wrong(reason, Some(span)))?;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use larder::{CacheBuilder, CacheHandle};
+use larder::{BoxStore, CacheBuilder};
+
+use crate::store::Handle;
 
 /// The field that shows it.
 const DEBUG: HeaderName = HeaderName::from_static("larder-debug");
@@ -32,7 +34,7 @@ impl DebugToken {
     }
 
     /// The cache that reports to nobody else.
-    pub fn limit(&self, cache: CacheBuilder) -> CacheBuilder {
+    pub fn limit(&self, cache: CacheBuilder<BoxStore>) -> CacheBuilder<BoxStore> {
         cache.debug_token(&self.token.load())
     }
 
@@ -41,7 +43,7 @@ impl DebugToken {
     /// # Errors
     ///
     /// As for [`load`](Self::load). Then nothing has changed.
-    pub fn reload(&self, handle: &CacheHandle) -> Result<&Path, String> {
+    pub fn reload(&self, handle: &Handle) -> Result<&Path, String> {
         let token = read(&self.file)?;
         handle.set_debug_token(&token);
         self.token.store(Arc::new(token));

@@ -1,6 +1,6 @@
 //! An origin, and a caching reverse proxy in front of it.
 //!
-//! `cargo run --release --features admin,metrics,serde,viewer --example origin_proxy` starts both on loopback, shows what a cache does by real
+//! `cargo run --release --features admin,metrics,redis,redis-tls,serde,viewer --example origin_proxy` starts both on loopback, shows what a cache does by real
 //! HTTP requests, prints what came back, and serves until Ctrl-C. `-- --help` lists the commands and options.
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
@@ -21,6 +21,8 @@ mod content;
 mod debug_token;
 mod descriptors;
 mod edge;
+#[cfg(unix)]
+mod fleet;
 #[cfg(unix)]
 mod hang_up;
 mod health;
@@ -46,6 +48,8 @@ mod say;
 mod serve;
 mod service_manager;
 mod stop;
+mod store;
+mod store_link;
 mod tls;
 mod traffic;
 mod units;
@@ -53,6 +57,7 @@ mod upgrade;
 mod upstream;
 mod upstream_error;
 mod upstreams;
+mod usage;
 mod via;
 mod viewer;
 mod vitals;
@@ -60,7 +65,8 @@ mod walk;
 
 use std::process::ExitCode;
 
-use args::{Command, USAGE};
+use args::Command;
+use usage::USAGE;
 
 fn main() -> ExitCode {
     let command = match args::parse(lexopt::Parser::from_env()) {
@@ -81,6 +87,10 @@ fn main() -> ExitCode {
         match command {
             Command::CheckConfig(file) => Ok(proxy::check(&file)),
             Command::CheckPolicy(source) => Ok(policy::check(&source)),
+            #[cfg(unix)]
+            Command::Fleet { server } => fleet::run(&server).await,
+            #[cfg(not(unix))]
+            Command::Fleet { .. } => Err("there are no fleets on this system".to_owned()),
             Command::Help => {
                 println!("{USAGE}");
                 Ok(true)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http::uri::Scheme;
-use larder::{CacheLayer, CallLimits, MemoryStore, QueryLayer, XCache};
+use larder::{CacheLayer, CallLimits, QueryLayer, XCache};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tower::Layer;
@@ -26,6 +26,7 @@ use crate::policy::{Current, Loaded, Profile};
 use crate::reasons::{self, Reasons};
 use crate::serve::Entrance;
 use crate::stop::Stop;
+use crate::store::Opened;
 use crate::upstream::Upstream;
 use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
@@ -66,7 +67,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     loaded.warn();
     let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
-    let store = MemoryStore::builder().capacity(options.memory).max_object(options.max_object).build();
+    let Opened { leases, link, store } = options.store.open()?;
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
     // Where there are several proxies, each has a member in a list. The form does not change while the process runs.
     let is_listed = peers.is_some() || current.get().profile == Profile::Fastly;
@@ -79,6 +80,10 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
         .errors(reasons::failed_by);
     let cache = match options.server_timing.clone() {
         Some(timing) => cache.server_timing(timing),
+        None => cache,
+    };
+    let cache = match leases {
+        Some(leases) => cache.leases(leases),
         None => cache,
     };
     let observers = Observers::new()?;
@@ -137,11 +142,14 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
+    if let Some(link) = &link {
+        link.watch();
+    }
     let ProxyOptions { admin, drain, edges, graphql, host, mut limits, name, policy, timeout, .. } = options;
     let id = id(name, address);
     let origin =
         Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, (id.clone(), name), timeout, &limits);
-    let handle = cache.handle();
+    let (handle, fills) = (cache.handle(), cache.handle());
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
     let cache = queries.layer(cache.layer(Reasons(origin)));
@@ -171,6 +179,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
             limits: admin_limits,
             observers,
             policy,
+            store: link.clone(),
             tls: upstream_tls,
             vitals: Vitals { draining: stop.draining(), upstreams },
             warming: Warming { debug, edge: edge.clone(), peers, scheme },
@@ -186,6 +195,9 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
             log.flush();
         }
     }
+    if let Some(link) = link {
+        link.leave(|| fills.fills()).await;
+    }
     current.print_counts();
     Ok(())
 }
@@ -197,6 +209,7 @@ pub fn check(file: &Path) -> bool {
         let options = ProxyOptions::of(&given)?;
         let files = Files::read(&options)?;
         options.access_log.check()?;
+        options.store.check()?;
         Ok((given, files.loaded.understood))
     });
     match checked {

@@ -28,7 +28,7 @@ pub fn config(upstreams: &[Uri], ca: Option<&Path>) -> Result<Arc<ClientConfig>,
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS can't be used: {error}"))?;
     let builder = match (is_https, ca) {
-        (true, Some(file)) => builder.with_root_certificates(roots(file)?),
+        (true, Some(file)) => builder.with_root_certificates(roots("upstream-ca", file)?),
         (true, None) => builder.with_native_roots().map_err(|error| {
             format!("the system has no certificates to trust; --upstream-ca names a file of some: {error}")
         })?,
@@ -42,9 +42,13 @@ pub fn config(upstreams: &[Uri], ca: Option<&Path>) -> Result<Arc<ClientConfig>,
     Ok(Arc::new(config))
 }
 
-/// The certificates of a PEM file.
-fn roots(file: &Path) -> Result<RootCertStore, String> {
-    let wrong = |why: &dyn std::fmt::Display| format!("--upstream-ca {}: {why}", file.display());
+/// The certificates of a PEM file that an option names.
+///
+/// # Errors
+///
+/// One sentence: the file can't be read, or has no certificate that can be used.
+pub fn roots(option: &str, file: &Path) -> Result<RootCertStore, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("--{option} {}: {why}", file.display());
     let unreadable = |error: pem::Error| match error {
         pem::Error::Io(error) => wrong(&format!("can't be read: {error}")),
         error => wrong(&format!("is not PEM: {error}")),

@@ -155,6 +155,7 @@ fn variant(variant: &InspectedVariant, is_selected: bool) -> Value {
         "requested": unix(variant.requested),
         "bytes": variant.size,
         "in_memory": !variant.is_remote,
+        "levels": variant.levels.name(),
         "part": variant.is_part,
         "selecting": pairs(&variant.selecting),
         "tags": variant.tags,

@@ -18,6 +18,7 @@ mod purge;
 mod routes;
 mod state;
 mod stats;
+mod store_state;
 mod upstreams;
 mod warm;
 mod warmer;
@@ -42,6 +43,7 @@ use self::invalidations::Invalidations;
 pub use self::purge::purged_url;
 pub use self::state::PolicyFault;
 use self::state::{PolicySource, State};
+pub use self::store_state::StoreState;
 pub use self::upstreams::UpstreamState;
 use self::warmer::Warmer;
 pub use self::watch::Watch;
@@ -86,6 +88,7 @@ impl<S: Store> Admin<S> {
             invalidations,
             metrics: None,
             policy: None,
+            store: None,
             tokens,
             upstreams: None,
             warmer: None,
@@ -131,6 +134,25 @@ impl<S: Store> Admin<S> {
         replace: impl Fn(&str) -> Result<Vec<String>, PolicyFault> + Send + Sync + 'static,
     ) -> Self {
         self.state.policy = Some(PolicySource::new(read, replace));
+        self
+    }
+
+    /// What `GET /stats` says of the servers of a store outside of the process. Default nothing.
+    ///
+    /// ```
+    /// use larder::CacheLayer;
+    /// use larder::admin::{Admin, StoreState};
+    /// # let redis_health = || (7, 1, false, 0);
+    /// let admin = Admin::new(CacheLayer::default().handle(), "0123456789abcdef")?.store(move || {
+    ///     let (commands, connections, is_open, purges_to_repeat) = redis_health(); // `RedisStore::health`
+    ///     let (is_healthy, name) = (!is_open, "redis://10.0.0.7".to_owned());
+    ///     StoreState { commands, connections, is_healthy, is_near_open: None, name, purges_to_repeat }
+    /// });
+    /// # let _ = admin.build();
+    /// # Ok::<(), larder::admin::TokenError>(())
+    /// ```
+    pub fn store(mut self, state: impl Fn() -> StoreState + Send + Sync + 'static) -> Self {
+        self.state.store = Some(Box::new(state));
         self
     }
 

@@ -7,6 +7,7 @@ use super::access::Tokens;
 use super::answer::Refusal;
 use super::audit::Audit;
 use super::invalidations::Invalidations;
+use super::store_state::StoreState;
 use super::upstreams::UpstreamState;
 use super::warmer::Warmer;
 use super::watch::Watch;
@@ -20,6 +21,7 @@ pub(super) struct State<S> {
     pub(super) invalidations: Arc<Invalidations>,
     pub(super) metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(super) policy: Option<PolicySource>,
+    pub(super) store: Option<Box<dyn Fn() -> StoreState + Send + Sync>>,
     pub(super) tokens: Tokens,
     pub(super) upstreams: Option<Box<Upstreams>>,
     pub(super) warmer: Option<Warmer>,

@@ -30,6 +30,7 @@ pub(super) async fn stats<S: Store>(state: &State<S>, call: &Call) -> Result<Ans
             "entries": store.entries,
             "evictions": store.evictions,
             "max_object": limits.max_object,
+            "servers": state.store.as_ref().map(|store| store().json()),
         },
         "fills": {
             "abandoned": fills.abandoned,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::parts::HeadParts;
 use super::written::read_time;
-use super::{Part, Payload, RemoteContent, ResponseHead, StoredResponse};
+use super::{Levels, Part, Payload, RemoteContent, ResponseHead, StoredResponse};
 use crate::semantics::CredentialKinds;
 use crate::semantics::bytes::Reader;
 use crate::semantics::hint::CacheHint;
@@ -105,6 +105,7 @@ prop_compose! {
         status in prop::sample::select(vec![200_u16, 203, 204, 301, 404, 410, 500]),
         upstream in prop::option::of(any_value()),
         (absent, hint) in (prop::collection::vec("[a-z]{1,8}", 0..3), any::<[u32; 2]>()),
+        levels in prop::sample::select(vec![Levels::Both, Levels::Far, Levels::Near]),
         [has_tag, generated_tag, counts_from_answers, has_hint]: [bool; 4],
     ) -> HeadParts {
         let status = if part.is_some() { 206 } else { status };
@@ -125,6 +126,7 @@ prop_compose! {
         let [lifetime, tag] = hint;
         let hint = CacheHint::new().lifetime(Duration::from_secs(lifetime.into())).tag(tag.to_string());
         parts.hint = has_hint.then_some(hint);
+        parts.levels = levels;
         parts
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 
+use super::Levels;
 use super::fields::{FieldLines, Fields, Purpose};
 use crate::runtime::Instant;
 use crate::semantics::coding;
@@ -34,8 +35,9 @@ pub struct ResponseHead {
     /// What its handler has said of it, which still counts when it is freshened.
     pub(crate) hint: Option<Box<CacheHint>>,
     pub(crate) last_modified: Option<SystemTime>,
+    pub(crate) levels: Levels,
     /// A near tier asks for it again from then on. It says nothing of the response, and is not written down.
-    pub(crate) near_until: Option<Instant>,
+    pub(crate) near_until: NearUntil,
     /// What of the representation is there; `None` for all of it.
     pub(crate) part: Option<Box<Part>>,
     pub(crate) reuse: Reuse,
@@ -47,6 +49,18 @@ pub struct ResponseHead {
     /// `Cache-Status` of caches nearer to the origin.
     pub(super) upstream_status: Option<Box<[u8]>>,
 }
+
+/// A moment, or none. Heads that differ by it alone are the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NearUntil(pub(crate) Option<Instant>);
+
+impl PartialEq for NearUntil {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for NearUntil {}
 
 impl ResponseHead {
     /// A head with the fields as they were received. `Age` and `Cache-Status` are kept apart from them.
@@ -66,7 +80,8 @@ impl ResponseHead {
                 .last_modified()
                 .and_then(|date| date::parse(date.as_bytes(), reuse.response_time)),
             fields: FieldLines::of(fields.iter()),
-            near_until: None,
+            levels: Levels::default(),
+            near_until: NearUntil::default(),
             part: None,
             reuse,
             status,
@@ -113,6 +128,11 @@ impl ResponseHead {
     /// The groups (tags) by which it can be purged.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().map(AsRef::as_ref)
+    }
+
+    /// Which levels of a tier keep it.
+    pub fn levels(&self) -> Levels {
+        self.levels
     }
 
     /// What of the representation the content is; `None` for all of it.

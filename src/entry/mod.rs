@@ -12,6 +12,7 @@ pub(crate) mod arbitrary;
 mod error;
 mod fields;
 mod head;
+mod levels;
 mod parts;
 mod payload;
 
@@ -22,7 +23,9 @@ use http::header::HeaderMap;
 pub use self::error::InvalidEntry;
 pub use self::fields::Fields;
 pub(crate) use self::fields::Purpose;
+pub(crate) use self::head::NearUntil;
 pub use self::head::{Part, ResponseHead};
+pub use self::levels::Levels;
 pub use self::parts::HeadParts;
 pub use self::payload::{Payload, RemoteContent};
 use crate::entry::fields::FieldLines;

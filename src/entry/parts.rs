@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 
 use super::fields::FieldLines;
-use super::{InvalidEntry, Part, ResponseHead, StoredResponse};
+use super::{InvalidEntry, Levels, Part, ResponseHead, StoredResponse};
 use crate::entry::Payload;
 use crate::semantics::cache_status::CACHE_STATUS;
 use crate::semantics::fields::is_hop_by_hop;
@@ -48,6 +48,8 @@ pub struct HeadParts {
     pub headers: HeaderMap,
     /// What the handler has said of it ([`CacheHint`]).
     pub hint: Option<CacheHint>,
+    /// Which levels of a tier keep it.
+    pub levels: Levels,
     /// What of the representation the content is; `None` for all of it.
     pub part: Option<Part>,
     /// The terms of reuse.
@@ -70,6 +72,7 @@ impl HeadParts {
             groups: Vec::new(),
             headers,
             hint: None,
+            levels: Levels::default(),
             part: None,
             reuse,
             status,
@@ -120,6 +123,7 @@ impl ResponseHead {
             groups: self.groups.to_vec(),
             headers: self.headers(),
             hint: self.hint.as_deref().cloned(),
+            levels: self.levels,
             part: self.part().cloned(),
             reuse: self.reuse.clone(),
             status: self.status,
@@ -142,6 +146,7 @@ impl ResponseHead {
             groups,
             headers,
             hint,
+            levels,
             part,
             reuse,
             status,
@@ -152,6 +157,7 @@ impl ResponseHead {
         head.counts_from_answers = counts_from_answers;
         head.groups = groups.into_boxed_slice();
         head.hint = hint.map(Box::new);
+        head.levels = levels;
         head.tag_is_ours = generated_tag;
         head.upstream_status = upstream_status.map(|status| status.as_bytes().into());
         Ok(head)

@@ -18,6 +18,7 @@
 //!   139  groups: u32 count | texts
 //!   140  hint, see `semantics/hint/written.rs`
 //!    13  `Cache-Status` of caches nearer to the origin: its bytes
+//!    14  which levels of a tier keep it: u8 1 far, 2 near; anything else, both
 //! ```
 //!
 //! From 135 on they are left out where there is nothing to say. Lines are `u32 count | name, value, u8 1 if it is sensitive`.
@@ -32,7 +33,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::parts::HeadParts;
 use super::sections::{NEEDED, Sections, put_section};
-use super::{InvalidEntry, Part, ResponseHead};
+use super::{InvalidEntry, Levels, Part, ResponseHead};
 use crate::semantics::CredentialKinds;
 use crate::semantics::bytes::{Reader, put, put_count, put_duration};
 use crate::semantics::hint::CacheHint;
@@ -56,11 +57,15 @@ const ABSENT: u8 = NEEDED | 10;
 const GROUPS: u8 = NEEDED | 11;
 const HINT: u8 = NEEDED | 12;
 const UPSTREAM_STATUS: u8 = 13;
+const LEVELS: u8 = 14;
 /// One more than the last number.
-const KNOWN: usize = 14;
+const KNOWN: usize = 15;
 
 const PARTS: u8 = 1;
 const REPLAY: u8 = 2;
+
+const FAR: u8 = 1;
+const NEAR: u8 = 2;
 
 const IMMUTABLE: u16 = 1;
 const MUST_REVALIDATE: u16 = 2;
@@ -84,6 +89,7 @@ impl ResponseHead {
             groups,
             headers,
             hint,
+            levels,
             part,
             reuse,
             status,
@@ -146,6 +152,11 @@ impl ResponseHead {
         if let Some(status) = &upstream_status {
             section(UPSTREAM_STATUS, &|target| target.extend_from_slice(status.as_bytes()));
         }
+        match levels {
+            Levels::Both => {}
+            Levels::Far => section(LEVELS, &|target| target.push(FAR)),
+            Levels::Near => section(LEVELS, &|target| target.push(NEAR)),
+        }
         bytes
     }
 
@@ -194,6 +205,13 @@ impl ResponseHead {
         let name = |reader: &mut Reader<'_>| HeaderName::from_lowercase(reader.bytes()?).ok();
         let group = |reader: &mut Reader<'_>| std::str::from_utf8(reader.bytes()?).ok().map(Into::into);
         let hint = |reader: &mut Reader<'_>| CacheHint::from_bytes(reader.rest());
+        let levels = |reader: &mut Reader<'_>| {
+            Some(match reader.u8()? {
+                FAR => Levels::Far,
+                NEAR => Levels::Near,
+                _ => Levels::Both,
+            })
+        };
         let value = |reader: &mut Reader<'_>| HeaderValue::from_bytes(reader.rest()).ok();
         Self::from_parts(HeadParts {
             absent: sections.optional(ABSENT, Fields, |reader| reader.list(name))?.unwrap_or_default(),
@@ -202,6 +220,7 @@ impl ResponseHead {
             groups: sections.optional(GROUPS, Fields, |reader| reader.list(group))?.unwrap_or_default(),
             headers: sections.present(FIELDS, Fields, read_lines)?,
             hint: sections.optional(HINT, Hint, hint)?,
+            levels: sections.optional(LEVELS, Fields, levels)?.unwrap_or_default(),
             part: sections.optional(PART, NoPart, read_part)?,
             reuse,
             status,
@@ -301,6 +320,7 @@ mod tests {
         let extent = Extent::new(9, [ByteRange { first: 3, last: 4 }]).expect("an extent");
         (parts.part, parts.groups) = (Some(Part::Bytes(extent)), vec!["g".into()]);
         parts.upstream_status = Some(HeaderValue::from_static("u"));
+        parts.levels = Levels::Near;
         let head = ResponseHead::from_parts(parts).expect("the parts of a head");
         let expected = concat!(
             "03",             // version
@@ -322,6 +342,7 @@ mod tests {
             "881d0000000109000000000000000100000003000000000000000400000000000000", // parts
             "8b09000000010000000100000067",       // groups
             "0d0100000075",                       // of caches nearer to the origin
+            "0e0100000002",                       // near
         );
         let written: String = head.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(written, expected);
@@ -340,8 +361,8 @@ mod tests {
             put_section(&mut bytes, tag, |target| target.extend_from_slice(b"later"));
             bytes
         };
-        assert_eq!(read(&with(14)), Ok(plain()));
-        assert_eq!(read(&with(NEEDED | 14)), Err(InvalidEntry::Version));
+        assert_eq!(read(&with(15)), Ok(plain()));
+        assert_eq!(read(&with(NEEDED | 15)), Err(InvalidEntry::Version));
         let mut flags = plain().to_bytes();
         let at = flags.windows(5).position(|bytes| bytes == [FLAGS, 2, 0, 0, 0]).expect("flags") + 6;
         flags[at] |= 1;

@@ -60,7 +60,8 @@ impl<S: Store> Fetch<S> {
         };
         let (ResponseView { date, directives, fields, received_age, .. }, mut terms) =
             judged.terms(&request.policy, response, received_at);
-        terms.max_body = terms.max_body.min(max_object);
+        let is_whole = self.comes_whole(&terms);
+        terms.max_body = terms.max_body.min(if is_whole { self.core().most_in_memory } else { max_object });
         if self.core().reporter.server_timing.is_some() && headers.contains_key(SERVER_TIMING) {
             terms.unstored.push(SERVER_TIMING); // it speaks of this call
         }
@@ -212,6 +213,7 @@ impl Assessment {
         head.groups = std::mem::take(&mut self.terms.groups).into_boxed_slice();
         head.counts_from_answers = self.counts_from_answers;
         head.hint = self.hint.take();
+        head.levels = self.terms.levels;
         head.tag_is_ours = tag_is_ours;
         (
             head.with_part(self.part.take()).of_origin(&self.of_origin.fields, &self.of_origin.absent),

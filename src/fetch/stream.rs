@@ -19,9 +19,10 @@ use crate::body::incoming::Incoming;
 use crate::body::pump::{Bounds, Pump, Received, Sink, Unwritten};
 use crate::collapse::{CallResult, LazyHead};
 use crate::entry::pieces::{PIECE, Pieces};
-use crate::entry::{Part, Payload, StoredResponse};
+use crate::entry::{Levels, Part, Payload, StoredResponse};
 use crate::error::StoreError;
 use crate::observe::{Answer, Event};
+use crate::policy::Terms;
 use crate::runtime::{Runtime, from_now_on, polled_once};
 use crate::semantics::etag::TagKind;
 use crate::semantics::storing::NotStored;
@@ -108,6 +109,11 @@ impl<S: Store> Fetch<S> {
         }
     }
 
+    /// Whether the store gets a response whole, whatever its length: a near level keeps content in memory.
+    pub(super) fn comes_whole(&self, terms: &Terms) -> bool {
+        terms.levels == Levels::Near && self.exchange.shared.store.limits().is_tiered
+    }
+
     /// Whether content goes to the store piece by piece. What is small is put whole, and so is a part that can be joined with
     /// another one in memory.
     fn is_streamed(&self, assessment: &Assessment, length: Option<u64>) -> bool {
@@ -117,6 +123,7 @@ impl<S: Store> Fetch<S> {
             Some(Part::Replay) | None => PIECE as u64,
         };
         shared.store.limits().takes_streams
+            && !self.comes_whole(&assessment.terms)
             && assessment.terms.max_body > PIECE as u64
             && length.is_none_or(|length| length > whole)
     }

@@ -8,9 +8,11 @@ use http::{Method, StatusCode};
 
 use super::CacheHandle;
 use super::inspect::InspectedVariant;
+use super::lease;
 use super::signpost::{Classified, is_of_peer, of_peer};
 use crate::collapse::Prospect;
 use crate::collapse::background::ValidationProspect;
+use crate::entry::Levels;
 use crate::entry::key::{CacheKey, KeyParts, ShownPart, ShownValue};
 use crate::entry::partial::Needed;
 use crate::fetch::Fetch;
@@ -23,7 +25,7 @@ use crate::semantics::fields::RequestFields;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
 use crate::service::{alias_for, detail_of, equivalent, invalidate};
 use crate::shared::Core;
-use crate::store::{Lookup, PurgeScope, PurgeTarget, Store, Stored};
+use crate::store::{LeaseState, Lookup, PurgeScope, PurgeTarget, Store, Stored};
 
 /// What would happen to a request now, step by step.
 ///
@@ -66,7 +68,8 @@ pub enum ExplainedCall {
     },
     /// Not at all.
     None,
-    /// Before the answer, by another request, whose call is under way. If its answer can't be shared, this one makes a call of its own.
+    /// Before the answer, by another request, of this node or of one that has the lease, whose call is under way. If its answer can't
+    /// be shared, this one makes a call of its own.
     Shared,
 }
 
@@ -74,7 +77,7 @@ pub enum ExplainedCall {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExplainedStep {
-    /// Which one, in a word: `policy`, `key`, `store`, `variant`, `decision`, `call`, `answer` or `peers`.
+    /// Which one, in a word: `policy`, `key`, `store`, `variant`, `decision`, `call`, `lease`, `answer` or `peers`.
     pub name: &'static str,
     /// What was found. It may quote what clients and origins have sent.
     pub finding: String,
@@ -279,9 +282,9 @@ impl<S: Store> CacheHandle<S> {
         let fetch = CollapsedFetch::new(exchange);
         let ticket = fetch.ticket();
         let exchange = fetch.into_exchange();
-        let prospect = match ticket {
+        let prospect = match &ticket {
             None => None,
-            Some(ticket) => Some(match core.collapser.prospect(&ticket, has_credentials, purged, now) {
+            Some(ticket) => Some(match core.collapser.prospect(ticket, has_credentials, purged, now) {
                 Prospect::Outdated(fence)
                     if self.shared.is_untouched(&ticket.key, fence, PurgeScope::KeyOrAnyGroup).await =>
                 {
@@ -300,8 +303,25 @@ impl<S: Store> CacheHandle<S> {
             return explanation;
         }
         if exchange.stands_in() && core.gauges.calls.is_full(Some(&exchange.request.key)) {
-            explanation.stands_in(&exchange);
+            explanation.says("call", "as many calls as may be are under way: what is stored stands in");
+            explanation.stands_in(&exchange, Detail::CallLimit);
             return explanation;
+        }
+        if let (Some(ticket), Some(prospect)) = (&ticket, prospect)
+            && let Some(state) = lease::state_of(&self.shared, ticket, prospect, has_credentials).await
+        {
+            explanation.says("lease", lease::finding(state));
+            match state {
+                LeaseState::Held => {
+                    explanation.call = ExplainedCall::Shared;
+                    return explanation;
+                }
+                LeaseState::Resting(_) if exchange.stands_in() => {
+                    explanation.stands_in(&exchange, Detail::StaleIfError);
+                    return explanation;
+                }
+                _ => {}
+            }
         }
         explanation.waits_for_room(core, Some(&exchange.request.key));
         let is_conditional = Fetch::new(exchange).asks_conditionally();
@@ -362,7 +382,7 @@ impl Explanation {
         }
     }
 
-    fn says(&mut self, name: &'static str, finding: impl Into<String>) {
+    pub(super) fn says(&mut self, name: &'static str, finding: impl Into<String>) {
         self.steps.push(ExplainedStep { name, finding: finding.into() });
     }
 
@@ -387,7 +407,7 @@ impl Explanation {
     }
 
     fn has_variant(&mut self, variant: &InspectedVariant) {
-        let InspectedVariant { age, expired, lifetime, selected, status, ttl, .. } = variant;
+        let InspectedVariant { age, expired, levels, lifetime, selected, status, ttl, .. } = variant;
         let age = age.map_or("from the future".to_owned(), |age| format!("{} s old", age.as_secs()));
         let state = match expired {
             Some(_) => "purged softly",
@@ -397,11 +417,16 @@ impl Explanation {
         let fields =
             listed(variant.selecting.iter().map(|(name, value)| format!("{name} {}", shown_value(value))));
         let fields = if variant.selecting.is_empty() { String::new() } else { format!(", for {fields}") };
+        let levels = match levels {
+            Levels::Both => "",
+            Levels::Far => ", kept far alone",
+            Levels::Near => ", kept near alone",
+        };
         let selected = if *selected { "it is for this request" } else { "it is not for this request" };
         self.says(
             "variant",
             format!(
-                "{}, {age}, lifetime {} s, {state}{fields}: {selected}",
+                "{}, {age}, lifetime {} s, {state}{levels}{fields}: {selected}",
                 status.as_u16(),
                 lifetime.as_secs()
             ),
@@ -438,6 +463,15 @@ impl Explanation {
         self.status = Some(status);
     }
 
+    /// The call in the background is one that nodes share.
+    fn leases(&mut self) {
+        self.says(
+            "call",
+            "nodes share their calls by leases: where another one makes this call, its result is waited for",
+        );
+        self.unknown.push("whether another node has the lease of this call: nobody is asked".to_owned());
+    }
+
     /// A validation in the background is due.
     fn validates(&mut self, core: &Core, request: &CacheRequest) -> ExplainedCall {
         let (key, now) = (&request.key, request.now);
@@ -449,7 +483,12 @@ impl Explanation {
             ValidationProspect::Begins if core.gauges.calls.is_full(Some(key)) => {
                 "as many calls of the inner service as may be are under way: there is no validation now"
             }
-            ValidationProspect::Begins => return ExplainedCall::Background,
+            ValidationProspect::Begins => {
+                if core.leases.is_some() {
+                    self.leases();
+                }
+                return ExplainedCall::Background;
+            }
             ValidationProspect::Full => {
                 "as many validations in the background as may be are under way: there is none now"
             }
@@ -462,10 +501,9 @@ impl Explanation {
         ExplainedCall::None
     }
 
-    /// What is stored answers, since no call can be made.
-    fn stands_in<S: Store>(&mut self, exchange: &Exchange<S>) {
-        self.says("call", "as many calls as may be are under way: what is stored stands in");
-        let answer = exchange.stand_in(Detail::CallLimit, None);
+    /// What is stored answers, since no call can be made, or none is to be.
+    fn stands_in<S: Store>(&mut self, exchange: &Exchange<S>, why: Detail) {
+        let answer = exchange.stand_in(why, None);
         let remote = exchange.selected().filter(|stored| exchange.request.has_to_open(&stored.response));
         self.status = Some(match remote {
             None => answer.response.status(),

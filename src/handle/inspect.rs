@@ -8,6 +8,7 @@ use http::request::Parts;
 
 use super::CacheHandle;
 use super::signpost::{is_of_peer, of_client, of_peer};
+use crate::entry::Levels;
 use crate::entry::key::{self, CacheKey, ShownPart, ShownValue, is_secret};
 use crate::respond::request::CacheRequest;
 use crate::store::{Expired, Store, Stored};
@@ -55,6 +56,8 @@ pub struct InspectedVariant {
     pub is_part: bool,
     /// Whether its content is elsewhere than in memory.
     pub is_remote: bool,
+    /// Which levels of a tier keep it.
+    pub levels: Levels,
     /// Its freshness lifetime.
     pub lifetime: Duration,
     /// Whether it is never served stale.
@@ -180,6 +183,7 @@ impl InspectedVariant {
             fields: head.headers().iter().map(|(name, value)| shown(name.as_str(), value)).collect(),
             is_part: head.part().is_some(),
             is_remote: payload.is_remote(),
+            levels: head.levels(),
             lifetime: reuse.lifetime,
             must_revalidate: reuse.must_revalidate,
             no_cache: reuse.no_cache,

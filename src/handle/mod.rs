@@ -2,6 +2,7 @@
 
 pub(crate) mod explain;
 pub(crate) mod inspect;
+mod lease;
 #[cfg(feature = "metrics")]
 mod metrics;
 pub(crate) mod target;

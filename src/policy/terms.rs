@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::response::edits::Edits;
 use super::{Admission, Reason};
+use crate::entry::Levels;
 use crate::semantics::browser;
 use crate::semantics::freshness::LifetimeSource;
 use crate::semantics::groups;
@@ -42,6 +43,9 @@ pub struct Terms {
     pub groups: Vec<Box<str>>,
     /// What the policy has changed of it before it was judged.
     pub(crate) edits: Option<Box<Edits>>,
+    /// Which levels of a tier ([`TieredStore`](crate::store::TieredStore)) keep it; both where nothing else is said. A store
+    /// without levels does not look at it.
+    pub levels: Levels,
     /// How long it is fresh, counted from its origin (RFC 9111 4.2.1).
     pub lifetime: Duration,
     /// The most bytes of content that are stored.
@@ -109,6 +113,7 @@ impl Terms {
             groups: standard.groups,
             initial_age,
             edits: None,
+            levels: Levels::default(),
             lifetime: standard.lifetime,
             max_body,
             max_variants: None,

@@ -20,7 +20,7 @@ mod real {
     use tokio::time::Sleep;
 
     pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-    #[cfg(any(feature = "conformance", test))]
+    #[cfg(any(feature = "conformance", feature = "redis", test))]
     pub(crate) use tokio::task::yield_now;
     pub(crate) use tokio::time::Instant;
 
@@ -284,7 +284,7 @@ mod explored {
     }
 }
 
-#[cfg(all(shuttle, any(feature = "conformance", test)))]
+#[cfg(all(shuttle, any(feature = "conformance", feature = "redis", test)))]
 pub(crate) use explored::yield_now;
 #[cfg(shuttle)]
 pub(crate) use explored::{
@@ -293,7 +293,7 @@ pub(crate) use explored::{
 };
 #[cfg(all(test, shuttle))]
 pub(crate) use explored::{all_ended, begin};
-#[cfg(all(not(shuttle), any(feature = "conformance", test)))]
+#[cfg(all(not(shuttle), any(feature = "conformance", feature = "redis", test)))]
 pub(crate) use real::yield_now;
 #[cfg(not(shuttle))]
 pub(crate) use real::{

@@ -11,7 +11,7 @@ use shuttle::future::yield_now;
 use super::below;
 use crate::error::StoreError;
 use crate::runtime::{Mutex, lock};
-use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
+use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases};
 
 /// Leases of nodes that ask and are answered as the schedule says.
 #[derive(Clone, Default)]
@@ -51,14 +51,27 @@ struct OneLease {
     name: Vec<u8>,
 }
 
-impl Lease for OneLease {
-    fn end(self: Box<Self>, end: LeaseEnd) {
+impl OneLease {
+    fn give_back(&self, end: LeaseEnd) {
         let mut all = lock(&self.desk.held);
         if all.get(&self.name).is_some_and(|held| Arc::ptr_eq(held, &self.held)) {
             all.remove(&self.name);
         }
         drop(all);
         self.held.end(end);
+    }
+}
+
+impl Lease for OneLease {
+    fn end(self: Box<Self>, end: LeaseEnd) {
+        self.give_back(end);
+    }
+}
+
+/// Whoever has asked for it has left before the answer came. What has ended once stays as it ended.
+impl Drop for OneLease {
+    fn drop(&mut self) {
+        self.give_back(LeaseEnd::Over);
     }
 }
 
@@ -99,5 +112,14 @@ impl Leases for Desk {
             }
             Ok(answer)
         })
+    }
+
+    fn look<'a>(
+        &'a self,
+        name: LeaseName<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<LeaseState, StoreError>> + Send + 'a>> {
+        let name = [name.key.as_bytes(), name.variant.unwrap_or_default()].concat();
+        let is_held = lock(&self.held).contains_key(&name);
+        Box::pin(std::future::ready(Ok(if is_held { LeaseState::Held } else { LeaseState::Free })))
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use shuttle::future::yield_now;
 
@@ -24,7 +24,6 @@ use crate::store::{
 /// What all nodes share.
 #[derive(Clone, Default)]
 struct Shared {
-    ids: Arc<AtomicU64>,
     log: MemoryLog,
     stored: Arc<Mutex<HashMap<CacheKey, Vec<Stored>>>>,
 }
@@ -53,7 +52,7 @@ impl Far {
         turns().await;
         let state = self.log.state().await?;
         turns().await;
-        if !self.replica.is_at(state) {
+        if !self.replica.sees(state) {
             self.replica.catch_up(&*self.log).await?;
         }
         Ok(())
@@ -61,6 +60,7 @@ impl Far {
 
     fn judged(&self, key: &CacheKey, stored: &[Stored]) -> Vec<Stored> {
         let judge = |stored: &Stored| match self.replica.judge(key, &stored.response, stored.fence) {
+            _ if !self.replica.is_announced(stored.id.bits()) => None,
             Verdict::Expired(expired) => Some(Stored { expired: Some(expired), ..stored.clone() }),
             Verdict::Removed => None,
             Verdict::Untouched => Some(stored.clone()),
@@ -116,7 +116,10 @@ impl Store for Far {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        self.know().await?;
+        turns().await;
+        let announced = self.replica.announce(&*self.log, key, &response, fence, Duration::MAX).await?;
+        let Some(number) = announced else { return Ok(PutOutcome::Superseded) };
+        turns().await;
         let outcome = {
             let mut all = lock(&self.shared.stored);
             let stored = all.entry(key.clone()).or_default();
@@ -130,7 +133,7 @@ impl Store for Far {
                 Verdict::Expired(_) if replaced.is_some_and(is_later) => PutOutcome::Superseded,
                 _ => {
                     replaced.into_iter().for_each(|at| drop(kept.remove(at)));
-                    let id = StoredId::from_bits(self.shared.ids.fetch_add(1, Ordering::SeqCst));
+                    let id = StoredId::from_bits(number);
                     kept.insert(0, Stored::new(id, fence, response));
                     *stored = kept;
                     PutOutcome::Stored
@@ -162,12 +165,12 @@ impl Store for Far {
         scope: PurgeScope,
     ) -> Result<bool, StoreError> {
         self.know().await?;
-        Ok(self.replica.concerns(key, since, scope))
+        Ok(self.replica.concerns(key, since, scope) || self.replica.is_noted(&*self.log, key, since).await?)
     }
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         turns().await;
-        let purged = self.replica.purge(&*self.log, targets, mode).await;
+        let purged = self.replica.purge_announced(&*self.log, targets, mode).await;
         turns().await;
         purged
     }
@@ -216,9 +219,12 @@ impl Fleet {
 
     /// Makes everything that was there go, and gives the moment of the promise.
     async fn purge(&self, node: usize) -> Instant {
+        self.purge_by(node, &targets()[below(targets().len())]).await
+    }
+
+    async fn purge_by(&self, node: usize, target: &PurgeTarget) -> Instant {
         self.has_changed.store(true, Ordering::SeqCst);
         let how = one_of(&[PurgeMode::Remove, PurgeMode::Expire(UNIX_EPOCH)]);
-        let target = &targets()[below(targets().len())];
         let purged = self.tiers[node].invalidate(std::slice::from_ref(target), how).await;
         purged.expect("the log does not fail");
         moment()
@@ -357,4 +363,46 @@ fn a_purge_that_the_log_loses_is_appended_again_by_whoever_knows_it() {
         }
         fleet.end().await;
     });
+}
+
+/// As by an unsafe request, while nothing is stored, while it is, and while it is on its way.
+async fn purged_by_uri(loses: bool) {
+    let fleet = Fleet::new();
+    let fills = [0, 1].map(|node| shuttle::future::spawn(fleet.clone().fill(node)));
+    let loss = shuttle::future::spawn({
+        let log = fleet.shared.log.clone();
+        async move {
+            for _ in 0..2 * below(2) * usize::from(loses) {
+                turns().await;
+                log.lose(0); // what came after the last entry
+            }
+        }
+    });
+    turns().await;
+    let purger = one_of(&[0, 1]);
+    let promised = fleet.purge_by(purger, &PurgeTarget::Uri(here().uri().into())).await;
+    fleet.is_new_near(purger);
+    for node in [0, 1] {
+        fleet.is_new(node).await;
+        fleet.is_proven(node, promised).await;
+        fleet.is_new_near(node);
+    }
+    for task in fills.into_iter().chain([loss]) {
+        task.await.expect("a fill, or a loss");
+    }
+    for node in [0, 1] {
+        fleet.is_new(node).await;
+        fleet.is_new_near(node);
+    }
+    fleet.end().await;
+}
+
+#[test]
+fn a_purge_of_a_uri_is_in_effect_whether_it_is_an_entry_or_only_noted() {
+    explore(|| purged_by_uri(false));
+}
+
+#[test]
+fn a_purge_of_a_uri_is_in_effect_when_what_was_announced_is_lost() {
+    explore(|| purged_by_uri(true));
 }

@@ -89,6 +89,27 @@ impl Reuse {
         (is_by_both || (self.generated, self.request_time) < other.place_in_time()) && !was_stale
     }
 
+    /// The same terms by a clock that shows so many microseconds more. What the origin has said of time stays as it is.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub(crate) fn by_another_clock(&self, by: i64) -> Self {
+        let distance = Duration::from_micros(by.unsigned_abs());
+        let put = |time: SystemTime| {
+            let put = if by < 0 { time.checked_sub(distance) } else { time.checked_add(distance) };
+            put.unwrap_or(time)
+        };
+        // A response without a `Date` has the times of its own clock here, too.
+        let put_own =
+            |time| if time == self.response_time || time == self.request_time { put(time) } else { time };
+        Self {
+            date: put_own(self.date),
+            generated: put_own(self.generated),
+            request_time: put(self.request_time),
+            response_time: put(self.response_time),
+            ..self.clone()
+        }
+    }
+
     /// The order among responses. No response is newer than its reception.
     fn place_in_time(&self) -> (SystemTime, SystemTime) {
         (self.generated.min(self.response_time), self.request_time.min(self.response_time))

@@ -25,11 +25,20 @@ pub trait Leases: Send + Sync + 'static {
     /// Asks for the lease of this name. It waits for the answer alone, never for the end of another node's lease. An error means
     /// that nobody knows: the node makes the call without a lease.
     fn ask<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseAnswer>;
+
+    /// What becomes of the lease of this name at the moment, for explanations
+    /// ([`CacheHandle::explain`](crate::CacheHandle::explain)). It gives no lease and ends none, and the node that has it is not
+    /// told that somebody waits.
+    fn look<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseState>;
 }
 
 impl<L: Leases + ?Sized> Leases for Arc<L> {
     fn ask<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseAnswer> {
         (**self).ask(name)
+    }
+
+    fn look<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseState> {
+        (**self).look(name)
     }
 }
 
@@ -72,6 +81,20 @@ impl fmt::Debug for LeaseAnswer {
             Self::Resting(rest) => f.debug_tuple("Resting").field(rest).finish(),
         }
     }
+}
+
+/// What [`Leases::look`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeaseState {
+    /// No node has it.
+    Free,
+    /// A node makes the call.
+    Held,
+    /// The last answer could not be shared: for this long, each request makes a call of its own.
+    NotShareable(Duration),
+    /// The last call has failed: for this long, no node is to make another one where a stored response can answer meanwhile.
+    Resting(Duration),
 }
 
 /// The right to make a call, until it is ended.

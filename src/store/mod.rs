@@ -43,7 +43,7 @@ pub use self::redis::{
 pub use boxed::BoxStore;
 pub use content::{BeginOutcome, ContentWriter, StoredBody};
 pub use guarded::{GuardLimits, Guarded};
-pub use lease::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
+pub use lease::{Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases};
 pub use lookup::{Expired, Fence, Lookup, Stored, StoredId, Variants};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use notation::InvalidItem;
@@ -53,8 +53,8 @@ pub use snapshot::SnapshotCounts;
 pub use target::{PurgeMode, PurgeScope, PurgeTarget};
 pub use tiered::{TierLimits, TieredStore};
 
-pub use crate::entry::RemoteContent;
 use crate::entry::key::CacheKey;
+pub use crate::entry::{Levels, RemoteContent};
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::semantics::range::ByteRange;

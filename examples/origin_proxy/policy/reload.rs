@@ -3,13 +3,12 @@
 #[cfg(unix)]
 use std::path::PathBuf;
 
-use larder::CacheHandle;
-
 #[cfg(unix)]
 use crate::hang_up::on_hang_up;
 #[cfg(unix)]
 use crate::policy::Source;
 use crate::policy::{Current, Loaded, Profile};
+use crate::store::Handle;
 
 #[cfg(unix)]
 const NOTHING: &str = "there is no policy to read again: no --policy was given";
@@ -17,12 +16,7 @@ const NOTHING: &str = "there is no policy to read again: no --policy was given";
 /// From now on, each SIGHUP loads the policy from its source. One that can't be loaded is reported, and changes nothing. Nor does
 /// the signal where there is no file; that is said unless it `has_others` to read.
 #[cfg(unix)]
-pub fn on_signal(
-    source: Source,
-    handle: CacheHandle,
-    current: Current,
-    has_others: bool,
-) -> Result<(), String> {
+pub fn on_signal(source: Source, handle: Handle, current: Current, has_others: bool) -> Result<(), String> {
     let Some(read) = read(&source) else {
         return if has_others { Ok(()) } else { on_hang_up("", || Err(NOTHING.to_owned())) };
     };
@@ -47,7 +41,7 @@ fn read(source: &Source) -> Option<String> {
 }
 
 /// Only the profile `fastly` looks at fields that begin with `Fastly-`: while it is in force, they get as far as the policy.
-pub fn apply(loaded: Loaded, handle: &CacheHandle, current: &Current) {
+pub fn apply(loaded: Loaded, handle: &Handle, current: &Current) {
     let Loaded { beside, policy, .. } = loaded;
     if beside.profile != Profile::Fastly {
         current.set(beside.clone());

@@ -4,11 +4,11 @@ use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use larder::CacheHandle;
 use larder::admin::PolicyFault;
 
 use crate::policy::{Current, Source, apply};
 use crate::say::say;
+use crate::store::Handle;
 
 /// Replaces the policy and its file, if the text is a policy, and gives the warnings, which are printed as well. The file keeps its
 /// mode, stays where a link to it points, and belongs to whom it did as far as the process may say so; what it had is kept beside
@@ -21,7 +21,7 @@ pub fn replace(
     source: &Source,
     file: &Path,
     text: &str,
-    handle: &CacheHandle,
+    handle: &Handle,
     current: &Current,
 ) -> Result<Vec<String>, PolicyFault> {
     current.change(|| {

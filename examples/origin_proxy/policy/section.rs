@@ -11,7 +11,7 @@ use crate::policy::profile::Profile;
 use crate::policy::response::ResponseSection;
 use crate::policy::values::{
     AdmissionRule, CodingsValue, Comparison, CredentialsValue, ErrorPages, ExcessTagsValue, HeuristicValue,
-    LifetimeValue, List, Name, Off, On, Percent, Secret, SecretField, ShortErrors, Size, Status,
+    LevelsValue, LifetimeValue, List, Name, Off, On, Percent, Secret, SecretField, ShortErrors, Size, Status,
     StatusLifetimes, StatusTimes, TagFieldName, Time, VaryChoices, Word,
 };
 
@@ -57,6 +57,7 @@ pub struct Section {
     pub browser_lifetime_as_stated: Option<On>,
     pub deception_guard: Option<bool>,
     pub jitter: Option<Percent>,
+    pub levels: Option<LevelsValue>,
     pub lifetime: Option<LifetimeValue>,
     pub max_body: Option<Size>,
     pub max_variants: Option<usize>,
@@ -149,6 +150,7 @@ pub const KEYS: [(&[Profile], &[&str]); 6] = [
             "deception_guard",
             "error_pages",
             "jitter",
+            "levels",
             "lifetime",
             "max_body",
             "max_variants",

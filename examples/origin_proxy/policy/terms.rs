@@ -1,6 +1,7 @@
 //! What a section says of lifetimes, and of what is stored at all, for policies of any profile.
 
 use larder::policy::{Admission, ContentLimits, Lifetimes, ResponseRules, VaryRules};
+use larder::store::Levels;
 use larder::{CachePolicy, CachePolicyExt};
 
 use crate::policy::rows::set;
@@ -11,6 +12,7 @@ use crate::policy::section::Section;
 pub struct TermRules {
     admission: Option<Admission>,
     content_limits: ContentLimits,
+    levels: Option<Levels>,
     lifetimes: Lifetimes,
     responses: Option<ResponseRules>,
     vary: Option<VaryRules>,
@@ -35,6 +37,7 @@ impl TermRules {
         let limits = set(limits, section.only_types.as_ref(), |it, types| it.only_types(types.texts()));
         let limits = set(limits, section.without_types.as_ref(), |it, types| it.without_types(types.texts()));
         let admission = section.admission.map(Into::into).or(self.admission);
+        let levels = section.levels.map(Into::into).or(self.levels);
         let responses = set(self.responses, section.response.as_ref(), |before, it| {
             Some(before.unwrap_or_default().and(it.rules()))
         });
@@ -44,7 +47,7 @@ impl TermRules {
             let fields = fields.0.iter().cloned();
             Some(fields.fold(it.unwrap_or_default(), |it, (name, field)| it.vary(name, field.into())))
         });
-        Self { admission, content_limits: limits, lifetimes, responses, vary }
+        Self { admission, content_limits: limits, levels, lifetimes, responses, vary }
     }
 
     /// With further rules for responses, after the others.
@@ -67,6 +70,9 @@ impl TermRules {
         }
         if let Some(rules) = self.responses {
             policy = Box::new(policy.response_rules(rules));
+        }
+        if let Some(levels) = self.levels {
+            policy = Box::new(policy.map_terms(move |_, terms| terms.levels = levels));
         }
         if let Some(admission) = self.admission {
             policy = Box::new(policy.admit(admission));

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::middleware::map_response;
 use axum::response::Response;
 use http::{HeaderValue, Uri, header};
-use larder::{CacheBuilder, CacheHandle, CachePolicy, Clock, ClockHand, QueryLayer, XCache};
+use larder::{BoxStore, CacheLayer, CachePolicy, Clock, ClockHand, MemoryStore, QueryLayer, XCache};
 use tower::Layer;
 
 use crate::edge::{Edge, Settings};
@@ -18,6 +18,7 @@ use crate::local_reply::Manner;
 use crate::node_name::NodeName;
 use crate::policy::{Beside, Current};
 use crate::reasons::{self, Reasons};
+use crate::store::Handle;
 use crate::upstream::Upstream;
 use crate::upstreams::{Care, Upstreams};
 use crate::viewer::Viewer;
@@ -34,7 +35,7 @@ pub struct Site {
 /// A proxy that runs.
 pub struct Proxy {
     pub address: SocketAddr,
-    pub cache: CacheHandle,
+    pub cache: Handle,
 }
 
 impl Site {
@@ -58,7 +59,7 @@ impl Site {
     ) -> Result<Proxy, String> {
         let listener = serve::listen(LOOPBACK).await?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let cache = CacheBuilder::default()
+        let cache = CacheLayer::builder(BoxStore::new(MemoryStore::default()))
             .policy(reasons::told(policy))
             .x_cache(x_cache)
             .clock(self.clock.clone())

@@ -12,6 +12,7 @@ use super::{
     CachePolicy, ContentLimits, ForwardReason, KeyRules, Lifetimes, PolicyData, PolicyExchange,
     RequestAction, Terms, VaryRules,
 };
+use crate::entry::Levels;
 use crate::entry::key::CacheKey;
 use crate::semantics::accept::{Codings, Languages};
 use crate::semantics::freshness::Heuristic;
@@ -37,6 +38,7 @@ pub struct StandardPolicy {
     content_limits: ContentLimits,
     key: Option<KeyRules>,
     key_fields: Vec<HeaderName>,
+    levels: Levels,
     lifetimes: Lifetimes,
     rules: Rules,
     vary: VaryRules,
@@ -146,6 +148,23 @@ impl StandardPolicy {
     #[must_use]
     pub fn languages(mut self, languages: Languages) -> Self {
         self.rules.languages = languages;
+        self
+    }
+
+    /// Which levels of a [`TieredStore`](crate::store::TieredStore) keep responses; default both. Another policy sets
+    /// [`Terms::levels`] for that, with [`CachePolicyExt::map_terms`](crate::CachePolicyExt::map_terms).
+    ///
+    /// ```
+    /// use larder::StandardPolicy;
+    /// use larder::policy::Policies;
+    /// use larder::store::Levels;
+    /// let standard = StandardPolicy::default();
+    /// let policy = Policies::new(standard.clone()).path("/live/*", standard.levels(Levels::Near));
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn levels(mut self, levels: Levels) -> Self {
+        self.levels = levels;
         self
     }
 
@@ -259,6 +278,7 @@ impl CachePolicy for StandardPolicy {
         self.vary.apply(exchange, terms);
         self.lifetimes.apply(exchange, terms);
         self.content_limits.apply(exchange, terms);
+        terms.levels = self.levels;
     }
 
     fn forward(&self, request: &mut request::Parts, _: &ForwardReason<'_>) {

@@ -16,6 +16,9 @@ use std::time::Duration;
 pub struct Capabilities {
     /// What was stored before both nodes closed the store is there when they open it again.
     pub durable: bool,
+    /// Fences from before both nodes closed the store judge when they open it again, and the numbers of purges go on. A store that one
+    /// process has to itself need not promise that: no result that is on its way outlives the process.
+    pub durable_fences: bool,
     /// What a write answers takes account of purges by other nodes. Without that, it may answer
     /// [`PutOutcome::Stored`](crate::store::PutOutcome::Stored) to what one of them has made go or go stale: it is never found, or
     /// found as stale, all the same.
@@ -39,6 +42,7 @@ impl Capabilities {
     pub fn all() -> Self {
         Self {
             durable: true,
+            durable_fences: true,
             exact_outcomes: true,
             exact_purges: true,
             reads_no_clock: true,
@@ -52,6 +56,13 @@ impl Capabilities {
     #[must_use]
     pub fn durable(mut self, is_durable: bool) -> Self {
         self.durable = is_durable;
+        self
+    }
+
+    /// Sets [`Capabilities::durable_fences`].
+    #[must_use]
+    pub fn durable_fences(mut self, are_durable: bool) -> Self {
+        self.durable_fences = are_durable;
         self
     }
 

@@ -1,5 +1,6 @@
 //! What time, an end of the nodes, and faults of what keeps the bytes do to what is stored.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::fixtures::{head, here, purged_at, response, targets};
@@ -8,7 +9,7 @@ use super::subject::{Nodes, Subject};
 use crate::entry::key::CacheKey;
 use crate::entry::{Payload, ResponseHead, StoredResponse};
 use crate::runtime::clock::Clock;
-use crate::store::{PurgeMode, PurgeTarget, Store};
+use crate::store::{Fence, PurgeMode, PurgeNumber, PurgeTarget, Store};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -128,6 +129,65 @@ pub async fn a_purge_after_reopening_reaches_what_is_older<N: Nodes>(subject: &S
             )
             .await;
     }
+}
+
+/// A node may have gone on with a call while the store was closed. What that brings was asked for before the purge, whenever that
+/// came; where the store can't be sure of that, it refuses the result.
+pub async fn a_fence_from_before_reopening_stands_before_later_purges<N: Nodes>(subject: &Subject<'_, N>) {
+    for (target, is_closed_first) in
+        targets().into_iter().flat_map(|target| [(target.clone(), false), (target, true)])
+    {
+        let fence = Cell::new(Fence::default());
+        let why = match is_closed_first {
+            true => format!("{target:?} after the store was opened again is later than the fence"),
+            false => format!("{target:?} is later than the fence, and the store was opened again"),
+        };
+        subject
+            .around_reopening(
+                async |fleet| {
+                    // So that the purge concerns something.
+                    fleet.fill(&here(), "older", "x").await;
+                    fence.set(fleet.look_up_to_fill(&here()).await.fence);
+                    if !is_closed_first {
+                        fleet.invalidate(&target, PurgeMode::Remove).await;
+                    }
+                },
+                async |_| {},
+                async |fleet| {
+                    if is_closed_first {
+                        fleet.invalidate(&target, PurgeMode::Remove).await;
+                    }
+                    let outcome = fleet.put(&here(), response("old", "x"), fence.get()).await;
+                    // Who has just opened the store may know of a purge as late as another node does.
+                    if subject.capabilities.staleness.is_zero() {
+                        fleet.assert_refused(outcome, &why);
+                    }
+                    fleet.finds_nothing(&here(), &why).await;
+                },
+            )
+            .await;
+    }
+}
+
+/// Whoever has kept the number of a purge can tell which purges came after it.
+pub async fn a_purge_after_reopening_has_a_greater_number<N: Nodes>(subject: &Subject<'_, N>) {
+    let last = Cell::new(PurgeNumber::default());
+    subject
+        .around_reopening(
+            async |fleet| {
+                fleet.fill(&here(), "old", "x").await;
+                for target in targets() {
+                    last.set(fleet.invalidate(&target, PurgeMode::Remove).await);
+                }
+            },
+            async |_| {},
+            async |fleet| {
+                let number = fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
+                let last = last.get();
+                assert!(number > last, "{number} after {last}, and the store was opened again in between");
+            },
+        )
+        .await;
 }
 
 /// Changes of bytes as faults make them.

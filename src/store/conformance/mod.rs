@@ -158,6 +158,8 @@ pub async fn violations<N: Nodes>(subject: &Subject<'_, N>) -> Vec<Violation> {
         what_is_stored_is_there_after_reopening if durable,
         what_was_purged_is_gone_after_reopening,
         a_purge_after_reopening_reaches_what_is_older,
+        a_fence_from_before_reopening_stands_before_later_purges if durable_fences,
+        a_purge_after_reopening_has_a_greater_number if durable_fences,
         a_bad_record_is_a_miss_and_is_replaced,
     }
     violations

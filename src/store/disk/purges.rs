@@ -25,7 +25,7 @@ use crate::entry::key::CacheKey;
 use crate::error::StoreError;
 use crate::runtime::{Mutex, lock};
 use crate::store::log::{
-    Appended, LogEntry, LogPage, LogState, MarkTable, NewEntry, PurgeLog, Replica, Verdict,
+    Announced, Appended, LogEntry, LogPage, LogState, MarkTable, NewEntry, PurgeLog, Replica, Verdict,
 };
 use crate::store::{Fence, Purge, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget};
 
@@ -263,6 +263,11 @@ impl PurgeLog for Loaded {
     /// It is not written to.
     async fn append(&self, _: &NewEntry) -> Result<Appended, StoreError> {
         Err(StoreError::new("purge", "the store is being opened"))
+    }
+
+    /// The store knows what it holds.
+    async fn announce(&self, _: &[u64], _: Option<Duration>) -> Result<Announced, StoreError> {
+        Ok(Announced::new(self.state, 0))
     }
 
     async fn read_after(&self, number: u64, _: Duration) -> Result<LogPage, StoreError> {

@@ -1,12 +1,13 @@
 //! What a node knows of a log, and what it makes of a page of it: no waiting, and no I/O.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::names::Names;
 use super::stamps::{Stamps, read};
-use super::{Appended, LogEntry, LogPage, LogState, MarkTable};
+use super::{Appended, LogEntry, LogPage, LogState, Lost, MarkTable};
 use crate::store::{Purge, PurgeMode, PurgeTarget};
 
 /// How many entries are known exactly.
@@ -15,6 +16,8 @@ const ENTRIES: usize = 65_536;
 const BYTES: usize = 16 << 20;
 /// How many purges are kept to be appended again.
 const UNSURE: usize = 1_024;
+/// How many gaps between announcements are kept apart.
+const GAPS: usize = 16;
 /// How many changes are kept for those who follow them.
 const CHANGES: usize = 4_096;
 
@@ -30,6 +33,8 @@ pub(super) struct Known {
     changes: VecDeque<Option<Bytes>>,
     /// The number of changes so far.
     changed: u64,
+    /// The greatest clock of a state of the log in which nothing was missing here.
+    clock: u64,
     entries: BTreeMap<u64, Entry>,
     /// The number of the last entry that is not known exactly any more.
     folded: u64,
@@ -38,13 +43,23 @@ pub(super) struct Known {
     incarnation: u64,
     /// The log has begun anew and was not read to its end since: nothing can be judged.
     is_blind: bool,
+    /// The announcements that the log has lost: all gaps that any state had.
+    lost: Vec<(u64, u64)>,
     /// The greatest `at` so far.
     reached: u64,
     pub(super) stamps: Stamps,
     /// Entries that the log has lost, or may not have got: to be appended.
-    pub(super) to_append: VecDeque<Bytes>,
+    pub(super) to_append: VecDeque<Wanted>,
     /// Where entries were missed that only the table knows of, and it has not been read since: up to which number.
     pub(super) untabled: Option<u64>,
+}
+
+/// A purge that is to be in the log.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Only if it names what was announced.
+    pub(super) asks: bool,
+    pub(super) purge: Bytes,
 }
 
 struct Entry {
@@ -72,11 +87,13 @@ impl Known {
             bytes: 0,
             changes: VecDeque::new(),
             changed: 0,
+            clock: 0,
             entries: BTreeMap::new(),
             folded: 0,
             gone_below: 0,
             incarnation: 0,
             is_blind: true,
+            lost: Vec::new(),
             reached: 0,
             stamps: Stamps::new(names),
             to_append: VecDeque::new(),
@@ -101,6 +118,56 @@ impl Known {
 
     pub(super) fn is_blind(&self) -> bool {
         self.is_blind
+    }
+
+    /// Whether nothing is missing that the log had in this state.
+    pub(super) fn is_at(&self, state: LogState) -> bool {
+        !self.is_blind
+            && self.untabled.is_none()
+            && state.incarnation == self.incarnation
+            && state.base <= self.gone_from()
+            && state.lost.gaps().all(|gap| self.lost.contains(&gap))
+            && state.last == self.at
+    }
+
+    /// A number up to which all entries are known, and as great as that of any purge which is known to have returned.
+    pub(super) fn clock(&self) -> u64 {
+        self.clock.max(self.at)
+    }
+
+    /// Takes the clock of a state, where nothing of it is missing.
+    pub(super) fn see(&mut self, state: LogState) {
+        if self.is_at(state) {
+            self.clock = self.clock.max(state.clock);
+        }
+    }
+
+    /// Whether the log still has an announcement, as far as is known here.
+    pub(super) fn is_announced(&self, number: u64) -> bool {
+        !self.lost.iter().any(|&(after, until)| after < number && number <= until)
+    }
+
+    /// The greatest number of which [`Known::is_announced`] says that it may be lost.
+    pub(super) fn lost_until(&self) -> u64 {
+        self.lost.iter().map(|gap| gap.1).max().unwrap_or_default()
+    }
+
+    /// Takes the gaps of a state. What one state had is kept: another one may have been read before it. Whether there is a new one.
+    fn lose_announcements(&mut self, lost: Lost) -> bool {
+        let known = self.lost.len();
+        for gap in lost.gaps() {
+            if !self.lost.contains(&gap) {
+                self.lost.push(gap);
+            }
+        }
+        let is_new = self.lost.len() > known;
+        if self.lost.len() > GAPS {
+            // As one: more is gone than has to be.
+            let after = self.lost.iter().map(|gap| gap.0).min().unwrap_or_default();
+            let all = (after, self.lost_until());
+            self.lost = lost.gaps().chain([all]).collect();
+        }
+        is_new
     }
 
     /// A greater number than that of any entry which was known once.
@@ -138,9 +205,12 @@ impl Known {
             self.stamps.clear();
             (self.at, self.reached, self.folded) = (state.base, state.base, state.base);
             (self.gone_below, self.untabled) = (state.base, None);
+            self.clock = 0;
+            self.lost.clear();
+            self.lose_announcements(state.lost);
             self.change(None);
-        } else if state.base > self.gone_below {
-            self.gone_below = state.base;
+        } else if self.lose_announcements(state.lost) || state.base > self.gone_below {
+            self.gone_below = state.base.max(self.gone_below);
             self.change(None);
         }
         is_other
@@ -173,6 +243,7 @@ impl Known {
             return Step::More;
         }
         self.is_blind = false;
+        self.see(page.state);
         Step::Complete
     }
 
@@ -186,6 +257,10 @@ impl Known {
     /// Takes an entry that this node has appended.
     pub(super) fn take_appended(&mut self, purge: Bytes, appended: Appended) {
         let Appended { predecessor, state } = appended;
+        let Some(predecessor) = predecessor else {
+            self.observe(state);
+            return self.see(state);
+        };
         let entry = LogEntry::new(state.last, predecessor, purge);
         self.observe(state);
         if predecessor == self.at {
@@ -205,8 +280,8 @@ impl Known {
             } else {
                 self.lose(entry.number);
                 // Smaller than a number that the log has lost: what was put under that one would outlive this entry.
-                self.learn(entry, self.above() + 1);
-                self.append_later(entry.purge.clone());
+                self.learn(entry, self.above().saturating_add(1));
+                self.append_later(Wanted { asks: false, purge: entry.purge.clone() });
                 self.change(None);
             }
         }
@@ -216,7 +291,7 @@ impl Known {
 
     fn learn(&mut self, entry: &LogEntry, stamp: u64) {
         // Another node has appended it again.
-        self.to_append.retain(|purge| *purge != entry.purge);
+        self.to_append.retain(|wanted| wanted.purge != entry.purge);
         self.stamps.add(&read(&entry.purge), stamp);
         self.bytes += entry.purge.len();
         self.entries.insert(entry.number, Entry { purge: entry.purge.clone(), stamp });
@@ -234,21 +309,21 @@ impl Known {
         if let Some(entry) = self.entries.remove(&number) {
             self.bytes -= entry.purge.len();
             self.stamps.fold(&read(&entry.purge), entry.stamp);
-            self.append_later(entry.purge);
+            self.append_later(Wanted { asks: false, purge: entry.purge });
         }
     }
 
     /// Keeps a purge, to be appended when that is possible. Where there are too many, all of them are one purge of everything.
-    pub(super) fn append_later(&mut self, purge: Bytes) {
-        if self.to_append.contains(&purge) {
+    pub(super) fn append_later(&mut self, wanted: Wanted) {
+        if self.to_append.contains(&wanted) {
             return;
         }
         if self.to_append.len() >= UNSURE {
             self.to_append.clear();
             let everything = Purge::new(vec![PurgeTarget::All], PurgeMode::Remove);
-            return self.to_append.push_back(everything.to_bytes().into());
+            return self.to_append.push_back(Wanted { asks: false, purge: everything.to_bytes().into() });
         }
-        self.to_append.push_back(purge);
+        self.to_append.push_back(wanted);
     }
 
     /// Takes the table, which was read after the entries that follow those which were missed.
@@ -280,7 +355,7 @@ impl Known {
         let there: HashSet<u64> = found.entries.iter().map(|entry| entry.number).collect();
         let lost: Vec<u64> = self
             .entries
-            .range(from + 1..)
+            .range((Bound::Excluded(from), Bound::Unbounded))
             .map(|(number, _)| *number)
             .filter(|n| !there.contains(n))
             .collect();

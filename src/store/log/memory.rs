@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{Appended, LogEntry, LogPage, LogState, Mark, MarkTable, NewEntry, PurgeLog};
+use super::{Announced, Appended, LogEntry, LogPage, LogState, Mark, MarkTable, NewEntry, PurgeLog};
 use crate::error::StoreError;
 use crate::runtime::{Mutex, briefly, lock};
 
@@ -47,9 +47,12 @@ struct Inner {
 }
 
 struct Log {
+    /// Names of URIs, each with the number of its last announcement. None is ever forgotten.
+    announced: HashMap<u64, u64>,
     entries: VecDeque<Kept>,
-    /// The greatest number that was ever given.
-    given: u64,
+    /// Names of URIs, each with the number of the last purge that was only noted.
+    noted: HashMap<u64, u64>,
+    /// Its clock is the greatest number that was ever given.
     state: LogState,
     /// Of which incarnation, and the marks; `None` where it is lost.
     table: Option<HashMap<Mark, u64>>,
@@ -63,7 +66,13 @@ struct Kept {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), given: 1, state: beginning(), table: Some(HashMap::new()) }
+        Self {
+            announced: HashMap::new(),
+            entries: VecDeque::new(),
+            noted: HashMap::new(),
+            state: beginning(),
+            table: Some(HashMap::new()),
+        }
     }
 }
 
@@ -77,8 +86,17 @@ fn beginning() -> LogState {
 impl Log {
     fn append(&mut self, new: &NewEntry) -> Appended {
         let predecessor = self.state.last;
-        let number = self.given.max(new.above) + 1;
-        (self.given, self.state.last) = (number, number);
+        let number = self.state.clock.max(new.above).saturating_add(1);
+        self.state.clock = number;
+        let is_announced = |name| self.announced.contains_key(name);
+        if self.table.is_some()
+            && !new.asks.is_empty()
+            && !new.asks.iter().any(|asked| is_announced(&asked.uri) || is_announced(&asked.path))
+        {
+            self.noted.extend(new.asks.iter().map(|asked| (asked.uri, number)));
+            return Appended::noted(self.state);
+        }
+        self.state.last = number;
         let table = self.table.get_or_insert_with(|| {
             self.state.base = number;
             HashMap::new()
@@ -89,6 +107,25 @@ impl Log {
         self.entries.push_back(Kept { entry, replaced });
         self.trim(ENTRIES);
         Appended::new(predecessor, self.state)
+    }
+
+    fn announce(&mut self, uris: &[u64], is_to_be_stored: bool) -> Announced {
+        if self.table.is_none() {
+            self.begin_table();
+        }
+        if is_to_be_stored {
+            self.state.clock += 1;
+            self.announced.extend(uris.iter().map(|name| (*name, self.state.clock)));
+        }
+        let noted = uris.iter().filter_map(|name| self.noted.get(name)).max();
+        Announced::new(self.state, noted.copied().unwrap_or_default())
+    }
+
+    /// Without the table, nothing can be said of what was before.
+    fn begin_table(&mut self) {
+        self.state.clock += 1;
+        (self.state.base, self.state.last) = (self.state.clock, self.state.clock);
+        self.table = Some(HashMap::new());
     }
 
     fn trim(&mut self, keep: usize) {
@@ -113,9 +150,10 @@ impl MemoryLog {
         *lock(&self.inner.log) = Log::default();
     }
 
-    /// Loses the last entries and their marks, as by a failover to a server that has not got them.
+    /// Loses the last entries and their marks, and whatever came after them, as by a failover to a server that has not got them.
     pub fn lose(&self, count: usize) {
         let mut log = lock(&self.inner.log);
+        let log = &mut *log;
         for _ in 0..count {
             let Some(Kept { entry, replaced }) = log.entries.pop_back() else { break };
             log.state.last = entry.predecessor;
@@ -128,6 +166,10 @@ impl MemoryLog {
                 }
             }
         }
+        let (last, clock) = (log.state.last, log.state.clock);
+        log.announced.retain(|_, number| *number <= last);
+        log.noted.retain(|_, number| *number <= last);
+        log.state.lost = log.state.lost.and(last, clock);
     }
 
     /// Keeps so many of the last entries.
@@ -135,9 +177,12 @@ impl MemoryLog {
         lock(&self.inner.log).trim(keep);
     }
 
-    /// Loses the table of marks.
+    /// Loses the table of marks, and all that was announced and noted.
     pub fn drop_table(&self) {
-        lock(&self.inner.log).table = None;
+        let mut log = lock(&self.inner.log);
+        log.announced.clear();
+        log.noted.clear();
+        log.table = None;
     }
 }
 
@@ -169,6 +214,10 @@ impl PurgeLog for MemoryLog {
         let marks =
             |table: &HashMap<Mark, u64>| table.iter().map(|(mark, number)| (mark.clone(), *number)).collect();
         Ok(log.table.as_ref().map(|table| MarkTable::new(log.state.incarnation, marks(table))))
+    }
+
+    async fn announce(&self, uris: &[u64], time: Option<Duration>) -> Result<Announced, StoreError> {
+        Ok(lock(&self.inner.log).announce(uris, time.is_some()))
     }
 }
 

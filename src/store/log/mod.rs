@@ -21,9 +21,21 @@
 //! | the table of marks is lost, too | the base is greater | everything below the base is gone |
 //! | an entry is lost by a failover | the predecessor, or the last number, is smaller | keeps what it knows, and appends the entry again |
 //!
+//! # Purges that need no entry
+//!
+//! Unsafe requests purge by URIs, and strangers choose these. So a store may *announce* to the log under which URIs it is going to
+//! store something ([`PurgeLog::announce`]), before it does, and purge by [`Replica::purge_announced`]: a purge of URIs of which none
+//! was announced adds no entry. The log only *notes* its number for these URIs, and refuses by that what was asked for before it and
+//! is announced after it. Both are one step of the log each, so for each response and each purge either the purge finds the
+//! announcement and adds an entry, or the announcement finds the note.
+//!
+//! An announcement that a failover loses leaves a gap in the state ([`Lost`]). A response was announced under a number, and where
+//! that lies in a gap, it is gone.
+//!
 //! This module is public for stores over other engines: a table of a database, a subject of a message broker.
 //! [`MemoryLog`] is a log within one process.
 
+mod announced;
 mod follower;
 mod known;
 mod mark;
@@ -37,10 +49,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::announced::{Announced, AskedUri, Lost};
 pub(super) use self::follower::Hearer;
 pub use self::follower::{FollowLimits, Followed, Follower};
 pub use self::mark::Mark;
 pub use self::memory::MemoryLog;
+#[cfg(feature = "redis")]
+pub(super) use self::replica::is_noted;
 pub use self::replica::{Changes, Replica};
 pub use super::stamp::Verdict;
 use crate::error::StoreError;
@@ -56,6 +71,9 @@ pub trait PurgeLog: Send + Sync + 'static {
     ///
     /// Where the table is lost, it begins a new one and the number becomes the base of the log. Where there is no log, it
     /// begins one.
+    ///
+    /// Where the entry [asks](NewEntry::asks) for URIs, and none of them was announced, it may note the number for these URIs instead
+    /// ([`Appended::noted`]). A log that can't tell adds the entry.
     fn append(&self, entry: &NewEntry) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
     /// The entries whose numbers are greater than `number`, in order, from the first one on: as many as fit a page. Where
@@ -71,6 +89,17 @@ pub trait PurgeLog: Send + Sync + 'static {
 
     /// The table of marks; `None` where it is lost.
     fn table(&self) -> impl Future<Output = Result<Option<MarkTable>, StoreError>> + Send;
+
+    /// Says that something will be stored under URIs with these names, and kept for no longer than so long from now on; and looks
+    /// for what was noted for them. Without a time it only looks. Each announcement gets a number of its own, the clock of the
+    /// state that is given back, and has been made when this returns.
+    ///
+    /// A log that adds each entry, whether it asks or not, only reads its state and has noted nothing: 0.
+    fn announce(
+        &self,
+        uris: &[u64],
+        time: Option<Duration>,
+    ) -> impl Future<Output = Result<Announced, StoreError>> + Send;
 }
 
 /// Where a log is.
@@ -83,12 +112,28 @@ pub struct LogState {
     pub base: u64,
     /// The number of the last entry; the base where there is none.
     pub last: u64,
+    /// The last number that was given to anything: to an entry, to a purge that was only noted, or to an announcement.
+    pub clock: u64,
+    /// The numbers of announcements that the log may have lost.
+    pub lost: Lost,
 }
 
 impl LogState {
-    /// A state.
+    /// A state in which nothing but entries has a number, and nothing is lost.
     pub fn new(incarnation: u64, base: u64, last: u64) -> Self {
-        Self { incarnation, base, last }
+        Self { incarnation, base, last, clock: last.max(base), lost: Lost::default() }
+    }
+
+    /// The same with another [`LogState::clock`].
+    #[must_use]
+    pub fn clock(self, number: u64) -> Self {
+        Self { clock: number, ..self }
+    }
+
+    /// The same with another [`LogState::lost`].
+    #[must_use]
+    pub fn lost(self, lost: Lost) -> Self {
+        Self { lost, ..self }
     }
 }
 
@@ -98,26 +143,33 @@ impl LogState {
 pub struct NewEntry {
     /// The greatest number that its writer knows, be it of an entry that the log has lost.
     pub above: u64,
+    /// The URIs that it names, where it need not be added unless one of them was announced; empty where it has to be added.
+    pub asks: Vec<AskedUri>,
     /// The places in the table that get its number.
     pub marks: Vec<Mark>,
     /// What was purged: [`Purge::to_bytes`](super::Purge::to_bytes).
     pub purge: Bytes,
 }
 
-/// An entry that was added.
+/// What became of a new entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Appended {
-    /// The number of the entry before it.
-    pub predecessor: u64,
-    /// The state of the log with it as the last entry.
+    /// The number of the entry before it; `None` where it was not added, and its number was noted.
+    pub predecessor: Option<u64>,
+    /// The state of the log after it. The clock is its number.
     pub state: LogState,
 }
 
 impl Appended {
     /// An entry with the last number of `state`.
     pub fn new(predecessor: u64, state: LogState) -> Self {
-        Self { predecessor, state }
+        Self { predecessor: Some(predecessor), state }
+    }
+
+    /// A purge of nothing that was announced. Its number is the clock of `state`.
+    pub fn noted(state: LogState) -> Self {
+        Self { predecessor: None, state }
     }
 }
 

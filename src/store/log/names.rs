@@ -4,6 +4,7 @@ use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher13;
 
+use super::announced::AskedUri;
 use crate::entry::key::CacheKey;
 use crate::semantics::groups;
 use crate::store::PurgeTarget;
@@ -28,6 +29,8 @@ enum Kind {
     Path = 6,
     Tag = 7,
     Uri = 8,
+    /// `scheme://authority/path`, whatever the query.
+    Queries = 9,
 }
 
 /// What a target reaches.
@@ -91,6 +94,29 @@ impl Names {
         }
     }
 
+    /// The names under which a response is announced: those of its URIs, and where it answers for other queries, those of their paths.
+    pub(super) fn announced(&self, key: &CacheKey, answers_for_other_queries: bool) -> Vec<Name> {
+        let mut names = Vec::with_capacity(2);
+        for uri in key.uris() {
+            names.push(self.name(Kind::Uri, uri));
+            if answers_for_other_queries {
+                names.push(self.name(Kind::Queries, without_query(uri)));
+            }
+        }
+        names
+    }
+
+    /// The URIs that these targets name, where all of them are URIs; empty otherwise.
+    pub(super) fn asked(&self, targets: &[PurgeTarget]) -> Vec<AskedUri> {
+        let asked = |target: &PurgeTarget| match target {
+            PurgeTarget::Uri(uri) => {
+                Some(AskedUri::new(self.name(Kind::Uri, uri), self.name(Kind::Queries, without_query(uri))))
+            }
+            _ => None,
+        };
+        targets.iter().map(asked).collect::<Option<_>>().unwrap_or_default()
+    }
+
     /// The name of the host of a prefix of URIs, where that is in it whole.
     pub(super) fn host_of(&self, prefix: &[u8]) -> Option<Name> {
         origin(prefix).map(|_| self.name(Kind::Host, split(prefix).0))
@@ -123,6 +149,10 @@ impl Names {
             with(self.name(Kind::FoldedTag, tag.to_ascii_lowercase().as_bytes()));
         }
     }
+}
+
+fn without_query(uri: &[u8]) -> &[u8] {
+    uri.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 
 /// The scheme and the authority of an absolute URI that has a path. A prefix of paths is none, also where it has a URI in it.

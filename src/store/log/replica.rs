@@ -4,13 +4,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Mutex as Turns;
 
-use super::known::{Known, Step};
+use super::known::{Known, Step, Wanted};
 use super::names::Names;
 use super::stamps::read;
-use super::{Appended, LogPage, LogState, NewEntry, PurgeLog, Verdict};
+use super::{Announced, Appended, LogPage, LogState, NewEntry, PurgeLog, Verdict};
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
 use crate::error::StoreError;
@@ -58,7 +57,9 @@ pub struct Replica {
 struct Published {
     at: AtomicU64,
     changed: AtomicU64,
+    clock: AtomicU64,
     incarnation: AtomicU64,
+    lost_until: AtomicU64,
     /// Nanoseconds from the start to the moment for which the replica was proven complete, and one; 0 where it never was.
     proven: AtomicU64,
     untouched_from: AtomicU64,
@@ -94,12 +95,20 @@ impl Replica {
 
     /// Whether nothing is missing that the log had in this state.
     pub fn is_at(&self, state: LogState) -> bool {
-        let known = reading(&self.known);
-        !known.is_blind()
-            && known.untabled.is_none()
-            && state.incarnation == known.incarnation()
-            && state.base <= known.gone_from()
-            && state.last == known.at
+        reading(&self.known).is_at(state)
+    }
+
+    /// [`Replica::is_at`]; and if so, [fences](Replica::fence) are no older than that state from now on. Whoever has read the state
+    /// that a look-up judges by calls this: what was only noted is in the clock of the state and in no entry.
+    pub fn sees(&self, state: LogState) -> bool {
+        let (is_at, is_newer) = {
+            let known = reading(&self.known);
+            (known.is_at(state), state.clock > known.clock())
+        };
+        if is_at && is_newer {
+            self.change(|known| known.see(state));
+        }
+        is_at
     }
 
     /// The fence of what is fetched from now on: the default one, under which nothing is stored, until it has caught up once.
@@ -107,11 +116,17 @@ impl Replica {
         // Written in another order: whoever finds the same incarnation twice has a number of it.
         let incarnation = self.published.incarnation.load(Ordering::SeqCst);
         let is_blind = self.published.untouched_from.load(Ordering::SeqCst) == u64::MAX;
-        let number = self.published.at.load(Ordering::SeqCst);
+        let number = self.published.clock.load(Ordering::SeqCst);
         if is_blind || incarnation != self.published.incarnation.load(Ordering::SeqCst) {
             return Fence::default();
         }
         fence(incarnation, number)
+    }
+
+    /// Whether the log still has an announcement that it gave this number ([`Announced::state`](super::Announced::state)), as far as
+    /// is known here. Where it has not, what was stored after it is gone.
+    pub fn is_announced(&self, number: u64) -> bool {
+        number > self.published.lost_until.load(Ordering::SeqCst) || reading(&self.known).is_announced(number)
     }
 
     /// What the log says about a response that was put under a fence, as far as it has been read.
@@ -167,11 +182,19 @@ impl Replica {
     pub(super) async fn read_on<L: PurgeLog>(&self, log: &L, wait: Duration) -> Result<(), StoreError> {
         // A node that knows nothing does not wait for an entry.
         let (mut wait, mut there) = (if self.is_blind() { Duration::ZERO } else { wait }, 0);
+        let mut has_recovered = false;
         loop {
             let (from, sent) = (self.number(), moment());
             let page = log.read_after(from, wait).await?;
             let mut step = self.change(|known| known.take(&page, from, there));
             if step == Step::Lost {
+                // Somebody else has written into it, or it loses more all the time.
+                if std::mem::replace(&mut has_recovered, true) {
+                    return Err(StoreError::new(
+                        "read the log of purges",
+                        "its entries do not follow each other",
+                    ));
+                }
                 step = self.recover(log).await?;
             }
             if step == Step::Complete {
@@ -243,29 +266,102 @@ impl Replica {
         if targets.is_empty() {
             return Ok(PurgeNumber::default());
         }
-        let purge = Purge::new(targets.to_vec(), mode).to_bytes();
-        self.append(log, purge.into()).await
+        let purge = Purge::new(targets.to_vec(), mode).to_bytes().into();
+        self.append(log, Wanted { asks: false, purge }).await
     }
 
     /// The entry by which a log remembers a purge.
-    pub(in crate::store) fn entry(&self, purge: Bytes) -> NewEntry {
+    #[cfg(feature = "disk")]
+    pub(in crate::store) fn entry(&self, purge: bytes::Bytes) -> NewEntry {
         let known = reading(&self.known);
         let marks = known.stamps.marks_of(&read(&purge));
-        NewEntry { above: known.above(), marks, purge }
+        NewEntry { above: known.above(), asks: Vec::new(), marks, purge }
     }
 
     /// Takes an entry that was appended. Of several ones the first comes first.
-    pub(in crate::store) fn take_appended(&self, purge: Bytes, appended: Appended) {
+    pub(in crate::store) fn take_appended(&self, purge: bytes::Bytes, appended: Appended) {
         self.change(|known| known.take_appended(purge, appended));
     }
 
-    async fn append<L: PurgeLog>(&self, log: &L, purge: Bytes) -> Result<PurgeNumber, StoreError> {
-        let entry = self.entry(purge.clone());
+    /// [`Replica::purge`] for a store that announces what it stores ([`Replica::announce`]): a purge of URIs under which nothing is
+    /// stored, or about to be, adds no entry.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Replica::purge`].
+    pub async fn purge_announced<L: PurgeLog>(
+        &self,
+        log: &L,
+        targets: &[PurgeTarget],
+        mode: PurgeMode,
+    ) -> Result<PurgeNumber, StoreError> {
+        if targets.is_empty() {
+            return Ok(PurgeNumber::default());
+        }
+        let purge = Purge::new(targets.to_vec(), mode).to_bytes().into();
+        self.append(log, Wanted { asks: true, purge }).await
+    }
+
+    async fn append<L: PurgeLog>(&self, log: &L, wanted: Wanted) -> Result<PurgeNumber, StoreError> {
+        let entry = {
+            let (known, purge) = (reading(&self.known), read(&wanted.purge));
+            let (marks, names) = (known.stamps.marks_of(&purge), known.stamps.names());
+            let asks = if wanted.asks { names.asked(&purge.targets) } else { Vec::new() };
+            NewEntry { above: known.above(), asks, marks, purge: wanted.purge.clone() }
+        };
         // Also where nobody waits for the call any more.
-        let unsure = Unsure { purge: Some(purge), replica: self };
+        let unsure = Unsure { replica: self, wanted: Some(wanted) };
         let appended = log.append(&entry).await?;
         unsure.has_arrived(appended);
-        Ok(PurgeNumber::new(appended.state.last))
+        Ok(PurgeNumber::new(appended.state.clock))
+    }
+
+    /// Announces a response that is going to be stored under a key, with what it was asked for under a fence, and kept for so long at
+    /// most. `None` where it is not to be stored, as a purge came meanwhile. Otherwise the number of the announcement:
+    /// what is stored says it, and is gone where [`Replica::is_announced`] says so.
+    ///
+    /// # Errors
+    ///
+    /// Those of the log. Then nothing is to be stored.
+    pub async fn announce<L: PurgeLog>(
+        &self,
+        log: &L,
+        key: &CacheKey,
+        response: &StoredResponse,
+        fence: Fence,
+        time: Duration,
+    ) -> Result<Option<u64>, StoreError> {
+        let uris = self.uris(key, response.may_answer_for_other_queries());
+        let announced = log.announce(&uris, Some(time)).await?;
+        if !self.sees(announced.state) {
+            self.catch_up(log).await?;
+        }
+        let is_refused = is_noted(&announced, fence) || self.judge(key, response, fence) == Verdict::Removed;
+        Ok((!is_refused).then_some(announced.state.clock))
+    }
+
+    /// Whether a purge since the fence that is no entry of the log may concern a response under the key which is on its way. With
+    /// [`Replica::concerns`], it is what a store that announces says to [`Store::purged_since`](crate::Store::purged_since).
+    ///
+    /// # Errors
+    ///
+    /// Those of the log.
+    pub async fn is_noted<L: PurgeLog>(
+        &self,
+        log: &L,
+        key: &CacheKey,
+        since: Fence,
+    ) -> Result<bool, StoreError> {
+        let announced = log.announce(&self.uris(key, false), None).await?;
+        if !self.sees(announced.state) {
+            self.catch_up(log).await?;
+        }
+        Ok(is_noted(&announced, since))
+    }
+
+    /// The names under which a log is told of a response under a key ([`PurgeLog::announce`]).
+    pub(crate) fn uris(&self, key: &CacheKey, answers_for_other_queries: bool) -> Vec<u64> {
+        reading(&self.known).stamps.names().announced(key, answers_for_other_queries)
     }
 
     /// Appends what the log has lost or may not have got.
@@ -273,8 +369,8 @@ impl Replica {
         let count = reading(&self.known).to_append.len();
         for _ in 0..count {
             let next = self.change(|known| known.to_append.pop_front());
-            let Some(purge) = next else { break };
-            self.append(log, purge).await?;
+            let Some(wanted) = next else { break };
+            self.append(log, wanted).await?;
         }
         Ok(())
     }
@@ -316,15 +412,19 @@ impl Replica {
     fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
         let mut known = write(&self.known);
         let changed = change(&mut known);
-        let Published { at, changed: changes, incarnation, untouched_from, .. } = &self.published;
+        let Published { at, changed: changes, clock, incarnation, lost_until, untouched_from, .. } =
+            &self.published;
         let (new, from) = known.untouched_from();
         if incarnation.load(Ordering::SeqCst) != new {
             untouched_from.store(u64::MAX, Ordering::SeqCst);
             at.store(0, Ordering::SeqCst);
+            clock.store(0, Ordering::SeqCst);
             incarnation.store(new, Ordering::SeqCst);
         }
         untouched_from.store(from, Ordering::SeqCst);
         at.store(known.at, Ordering::SeqCst);
+        clock.store(known.clock(), Ordering::SeqCst);
+        lost_until.store(known.lost_until(), Ordering::SeqCst);
         changes.store(known.changed(), Ordering::SeqCst);
         changed
     }
@@ -332,24 +432,30 @@ impl Replica {
 
 /// A purge that may have arrived or not. Dropped as that, it is kept, to be appended again.
 struct Unsure<'a> {
-    purge: Option<Bytes>,
     replica: &'a Replica,
+    wanted: Option<Wanted>,
 }
 
 impl Unsure<'_> {
     fn has_arrived(mut self, appended: Appended) {
-        if let Some(purge) = self.purge.take() {
-            self.replica.take_appended(purge, appended);
+        if let Some(wanted) = self.wanted.take() {
+            self.replica.take_appended(wanted.purge, appended);
         }
     }
 }
 
 impl Drop for Unsure<'_> {
     fn drop(&mut self) {
-        if let Some(purge) = self.purge.take() {
-            self.replica.change(|known| known.append_later(purge));
+        if let Some(wanted) = self.wanted.take() {
+            self.replica.change(|known| known.append_later(wanted));
         }
     }
+}
+
+/// Whether a purge that was only noted came after a fence, or may have.
+pub(crate) fn is_noted(announced: &Announced, since: Fence) -> bool {
+    let (incarnation, number) = parts(since);
+    incarnation != announced.state.incarnation || number < announced.noted
 }
 
 /// Reads what follows a page.

@@ -98,6 +98,10 @@ impl Stamps {
         self.latest
     }
 
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// The marks by which a table remembers a purge.
     pub(super) fn marks_of(&self, purge: &Purge) -> Vec<Mark> {
         let is_hard = is_hard(purge.mode);

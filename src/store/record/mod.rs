@@ -14,6 +14,7 @@
 //!                    130  u64 id | u128 fence | u64 order
 //!                    131  head (`entry/written.rs`)
 //!                    132  trailers, where there are any: lines
+//!                    5    by how many microseconds the clock of its times is ahead, where that is known: i64
 //!    -8  8  u64 XXH3 of all of the above: the end of the head
 //!           content: that of the first response, of the second, and so on
 //! ```
@@ -58,8 +59,9 @@ const CONTENT: u8 = NEEDED | 1;
 const PLACE: u8 = NEEDED | 2;
 const HEAD: u8 = NEEDED | 3;
 const TRAILERS: u8 = NEEDED | 4;
+const AHEAD: u8 = 5;
 /// One more than the last number of a response's sections.
-const KNOWN: usize = 5;
+const KNOWN: usize = 6;
 
 const HERE: u8 = 0;
 const ELSEWHERE: u8 = 1;
@@ -107,6 +109,9 @@ pub struct Record {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Recorded {
+    /// By how many microseconds the clock of its times is ahead of one that all nodes compare theirs with; `None` where that is not
+    /// known. Whoever reads it knows by that what its times are by another clock.
+    pub ahead: Option<i64>,
     /// The fence under which it was put: a number of the store's log of purges, by which it is judged when it is read.
     pub fence: Fence,
     /// Its identity.
@@ -119,9 +124,9 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// A response, put under a fence, with order 0.
+    /// A response, put under a fence, with order 0, by a clock of which nothing is known.
     pub fn new(id: StoredId, fence: Fence, response: StoredResponse) -> Self {
-        Self { fence, id, order: 0, response }
+        Self { ahead: None, fence, id, order: 0, response }
     }
 }
 
@@ -224,6 +229,9 @@ impl Recorded {
         if let Some(trailers) = payload.trailers() {
             put_section(target, TRAILERS, |target| put_lines(target, trailers));
         }
+        if let Some(ahead) = self.ahead {
+            put_section(target, AHEAD, |target| target.extend_from_slice(&ahead.to_le_bytes()));
+        }
     }
 
     fn read(sections: &Sections<'_, KNOWN>, content: &Content, here: &Bytes) -> Result<Self, InvalidEntry> {
@@ -243,9 +251,11 @@ impl Recorded {
         let (id, fence, order) = sections.present(PLACE, InvalidEntry::Sections, place)?;
         let head = sections.present(HEAD, InvalidEntry::Sections, |reader| Some(reader.rest()))?;
         let trailers: Option<HeaderMap> = sections.optional(TRAILERS, InvalidEntry::Fields, read_lines)?;
+        let ahead =
+            sections.optional(AHEAD, InvalidEntry::Time, |reader| reader.array().map(i64::from_le_bytes))?;
         let payload = payload.with_trailers(trailers);
         let response = StoredResponse::from_parts(ResponseHead::from_bytes(head)?, payload)?;
-        Ok(Self { fence, id, order, response })
+        Ok(Self { ahead, fence, id, order, response })
     }
 }
 
@@ -366,8 +376,9 @@ mod tests {
     }
 
     fn any_record() -> impl Strategy<Value = Record> {
-        let recorded = (any::<u64>(), any::<u128>(), any::<u64>(), any_response());
-        let recorded = recorded.prop_map(|(id, fence, order, response)| Recorded {
+        let recorded = (any::<Option<i64>>(), any::<u64>(), any::<u128>(), any::<u64>(), any_response());
+        let recorded = recorded.prop_map(|(ahead, id, fence, order, response)| Recorded {
+            ahead,
             order,
             ..Recorded::new(StoredId::from_bits(id), Fence::from_bits(fence), response)
         });
@@ -380,6 +391,7 @@ mod tests {
         assert_eq!(read.variants.len(), written.variants.len());
         for (read, written) in read.variants.iter().zip(&written.variants) {
             assert_eq!((read.fence, read.id, read.order), (written.fence, written.id, written.order));
+            assert_eq!(read.ahead, written.ahead);
             check_same(&read.response, &written.response);
             check_invariants(&read.response);
         }
@@ -505,8 +517,8 @@ mod tests {
         assert_eq!(both(&[], b""), Ok((vec![one.clone(), two.clone()], 0)));
         assert_eq!(both(&[], &added(3)), Ok((vec![one.clone(), two.clone()], 0)));
         assert_eq!(both(&[], &added(NEEDED | 3)), Err(InvalidEntry::Version));
-        assert_eq!(both(&[(5, b"later")], b""), Ok((vec![one, two.clone()], 0)));
-        assert_eq!(both(&[(NEEDED | 5, b"later")], b""), Ok((vec![two.clone()], 1)));
+        assert_eq!(both(&[(6, b"later")], b""), Ok((vec![one, two.clone()], 0)));
+        assert_eq!(both(&[(NEEDED | 6, b"later")], b""), Ok((vec![two.clone()], 1)));
         // Content in a place that is not known, some of it in the record.
         let mut elsewhere = response_with(&first, &[]);
         let at =

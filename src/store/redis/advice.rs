@@ -18,6 +18,15 @@ pub(super) type Listener = Arc<dyn Fn(&RedisAdvice) + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedisAdvice {
+    /// The clock of this node differs from that of the server by more than a second. Stored responses are as old here as they are on
+    /// other nodes all the same; but a response with a `Date` counts as older than it is where the clock is ahead, and soft purges
+    /// end early or late. Let a time service set the clocks.
+    ClockDiffers {
+        /// By how much.
+        by: Duration,
+        /// Whether the clock of this node is the one that is ahead.
+        is_ahead: bool,
+    },
     /// `maxmemory-policy` is this one, by which the server may evict the log of purges, with which the whole cache is lost each
     /// time. Set `volatile-lfu` or `allkeys-lfu`.
     EvictionPolicy(String),
@@ -32,6 +41,12 @@ pub enum RedisAdvice {
 impl fmt::Display for RedisAdvice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ClockDiffers { by, is_ahead } => write!(
+                f,
+                "the clock of this node is {:.0} s {} that of Redis: let a time service set both",
+                by.as_secs_f64(),
+                if *is_ahead { "ahead of" } else { "behind" }
+            ),
             Self::EvictionPolicy(policy) => write!(
                 f,
                 "the maxmemory-policy of Redis is {policy}, which may evict the log of purges, and with it the whole cache: \
@@ -87,12 +102,14 @@ async fn advise(link: Link, limit: Duration, listener: Option<Listener>) {
             }
         }
     }
-    for advice in &given {
-        #[cfg(feature = "tracing")]
-        tracing::warn!("{advice}");
-        if let Some(listener) = &listener {
-            listener(advice);
-        }
+    given.iter().for_each(|advice| give(advice, listener.as_ref()));
+}
+
+pub(super) fn give(advice: &RedisAdvice, listener: Option<&Listener>) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!("{advice}");
+    if let Some(listener) = listener {
+        listener(advice);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::advice::{Listener, RedisAdvice};
+use crate::runtime::clock::Clock;
 
 /// One server.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub struct RedisConfig {
     pub(super) account: Account,
     #[cfg(feature = "redis-tls")]
     pub(super) certificates: Option<redis::TlsCertificates>,
+    pub(super) clock: Clock,
+    pub(super) connections: usize,
     pub(super) content_deadline: Duration,
     pub(super) database: i64,
     pub(super) deadline: Duration,
@@ -134,6 +137,8 @@ impl RedisConfig {
             account: Account::default(),
             #[cfg(feature = "redis-tls")]
             certificates: None,
+            clock: Clock::system(),
+            connections: 1,
             content_deadline: Duration::from_secs(2),
             database: 0,
             deadline: Duration::from_millis(100),
@@ -261,6 +266,15 @@ impl RedisConfig {
         self
     }
 
+    /// How many connections records and content are spread over; default 1, to a Cluster so many for each of its nodes. One carries
+    /// some 100,000 hits a second, as it is written and read by one task. Purges and what nodes read of them have the first one,
+    /// and what waits for something at the server has others.
+    #[must_use]
+    pub fn connections(mut self, count: usize) -> Self {
+        self.connections = count.max(1);
+        self
+    }
+
     /// The most responses under one key, at least 1; default 64. The oldest is dropped.
     #[must_use]
     pub fn max_variants(mut self, count: usize) -> Self {
@@ -300,12 +314,25 @@ impl RedisConfig {
         self
     }
 
+    /// The clock of the cache, where that has another one than the system's ([`CacheBuilder::clock`](crate::CacheBuilder::clock)). It
+    /// is compared with the server's, so that responses are as old here as they are on the node that has stored them.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Is called, once for each kind, with what the set-up of the servers lets fear. With the feature `tracing`, it is also
     /// logged as a warning.
     #[must_use]
     pub fn on_advice(mut self, listener: impl Fn(&RedisAdvice) + Send + Sync + 'static) -> Self {
         self.listener = Some(Arc::new(listener));
         self
+    }
+
+    /// Whether keys may be on several servers.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.servers, Servers::Cluster(_))
     }
 
     /// Finds what is wrong before anything is sent.
@@ -380,6 +407,10 @@ impl FromStr for RedisConfig {
             return Err(InvalidRedisConfig::Tls);
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if path.contains('@') {
+            // A password with a slash in it, which is not to be taken for an address, and shown.
+            return Err(InvalidRedisConfig::User);
+        }
         let (account, hosts) = match authority.rsplit_once('@') {
             Some((account, hosts)) => (read_account(account)?, hosts),
             None => (Account::default(), authority),
@@ -510,7 +541,13 @@ mod tests {
     fn a_password_is_shown_nowhere() {
         let shown = format!("{:?}", read("redis://me:secret@a").sentinel_user("you", "secret"));
         assert!(shown.contains("me") && !shown.contains("secret"), "{shown}");
-        for url in ["rediz://me:secret@a", "me:secret@a", "redis://me:secret@", "redis://me:secret@a/x"] {
+        for url in [
+            "rediz://me:secret@a",
+            "me:secret@a",
+            "redis://me:secret@",
+            "redis://me:secret@a/x",
+            "redis://me:secret/secret@a",
+        ] {
             let error = url.parse::<RedisConfig>().expect_err(url).to_string();
             assert!(!error.contains("secret"), "{error}");
         }

@@ -1,8 +1,12 @@
 //! Content that is too large to come with each look-up: in slices, in the same slot of a Cluster as the record.
 //!
 //! ```text
-//! NS.F:b{slot}ID:NUMBER    a slice; ID: 32 hexadecimal digits, the last eight of which are the size of all slices but the last
+//! NS.F:b{slot}ID:NUMBER    a slice; ID: 32 hexadecimal digits, the last eight of which are the size of all slices but the last:
+//!                            blocks of 16 KiB of content, the last one shorter, each followed by its XXH3 (64 bits, little-endian)
 //! ```
+//!
+//! The seed of a block's checksum says where it belongs, so a block that has changed, or is in the place of another one, is found, also
+//! where only a range is read. What is not as it was written is gone.
 //!
 //! A slice lives a little longer than its response is of use. Where one is gone before, the content is.
 
@@ -14,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use redis::{Value, cmd};
+use twox_hash::XxHash3_64;
 
 use super::error::LinkError;
 use super::link::Link;
@@ -73,7 +78,8 @@ impl Contents {
         time: Duration,
     ) -> Result<(), LinkError> {
         let mut command = cmd("SET");
-        command.arg(self.name(content, number)).arg(data).arg("PX").arg(milliseconds(time));
+        let sealed = sealed(content, number, data);
+        command.arg(self.name(content, number)).arg(sealed).arg("PX").arg(milliseconds(time));
         self.link.send(&command, self.limit).await.map(drop)
     }
 
@@ -135,11 +141,53 @@ pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(MOST).clamp(1, MOST)
 }
 
+/// How many bytes have one checksum.
+const BLOCK: usize = 16 << 10;
+const CHECKSUM: usize = 8;
+
+fn checksum(content: RemoteContent, number: u64, block: usize, data: &[u8]) -> [u8; CHECKSUM] {
+    let id = u64::try_from((content.id >> 32) & u128::from(u64::MAX)).unwrap_or_default();
+    // Another one for each block of a content: a slice has less than 2^13 of them.
+    let seed = id ^ (number << 13) ^ block as u64;
+    XxHash3_64::oneshot_with_seed(seed, data).to_le_bytes()
+}
+
+/// A slice as it is stored.
+fn sealed(content: RemoteContent, number: u64, data: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(data.len() + data.len().div_ceil(BLOCK) * CHECKSUM);
+    for (block, data) in data.chunks(BLOCK).enumerate() {
+        sealed.extend_from_slice(data);
+        sealed.extend_from_slice(&checksum(content, number, block, data));
+    }
+    sealed
+}
+
+/// The content of blocks of a slice, the first of which has this number; `None` where one is not as it was written.
+fn opened(content: RemoteContent, number: u64, first: usize, mut blocks: Vec<u8>) -> Option<Vec<u8>> {
+    let (mut from, mut to) = (0, 0);
+    for block in first.. {
+        let rest = blocks.get(from..).filter(|rest| !rest.is_empty());
+        let Some(rest) = rest else { break };
+        let sealed = rest.get(..BLOCK + CHECKSUM).unwrap_or(rest);
+        let (data, stored) = sealed.split_last_chunk()?;
+        if checksum(content, number, block, data) != *stored {
+            return None;
+        }
+        let length = data.len();
+        blocks.copy_within(from..from + length, to);
+        (from, to) = (from + length + CHECKSUM, to + length);
+    }
+    blocks.truncate(to);
+    Some(blocks)
+}
+
 /// Bytes of one slice.
 struct Piece {
+    content: RemoteContent,
     contents: Contents,
     length: u64,
-    name: String,
+    /// Of the slice.
+    number: u64,
     /// Where it begins in the slice.
     offset: u64,
 }
@@ -147,15 +195,24 @@ struct Piece {
 impl Piece {
     /// `None` where the slice is gone, or is not what was written.
     async fn fetch(self) -> Result<Option<Bytes>, LinkError> {
+        let Self { content, contents, length, number, offset } = self;
+        // Whole blocks, which have checksums.
+        let (block, stored) = (BLOCK as u64, (BLOCK + CHECKSUM) as u64);
+        let (first, last) = (offset / block, (offset + length - 1) / block);
         let mut command = cmd("GETRANGE");
-        command.arg(&self.name).arg(self.offset).arg(self.offset + self.length - 1);
-        match self.contents.link.send(&command, self.contents.limit).await? {
-            Value::BulkString(data) => {
-                Ok(Some(Bytes::from(data)).filter(|data| data.len() as u64 == self.length))
-            }
-            Value::Nil => Ok(None),
-            other => Err(LinkError::bad(format!("{other:?} to GETRANGE"))),
-        }
+        command.arg(contents.name(content, number)).arg(first * stored).arg((last + 1) * stored - 1);
+        let blocks = match contents.link.send(&command, contents.limit).await? {
+            Value::BulkString(blocks) => blocks,
+            Value::Nil => return Ok(None),
+            other => return Err(LinkError::bad(format!("{other:?} to GETRANGE"))),
+        };
+        let first_block = usize::try_from(first).unwrap_or(usize::MAX);
+        let data = opened(content, number, first_block, blocks).map(Bytes::from);
+        Ok(data.and_then(|data| {
+            let start = usize::try_from(offset - first * block).ok()?;
+            let end = start.checked_add(usize::try_from(length).ok()?)?;
+            (end <= data.len()).then(|| data.slice(start..end))
+        }))
     }
 }
 
@@ -188,8 +245,7 @@ impl Sliced {
         let (number, offset) = (self.next / slice, self.next % slice);
         let length = (slice - offset).min(self.last - self.next + 1);
         self.next += length;
-        let name = self.contents.name(self.content, number);
-        Some(Piece { contents: self.contents.clone(), length, name, offset })
+        Some(Piece { content: self.content, contents: self.contents.clone(), length, number, offset })
     }
 }
 
@@ -244,5 +300,46 @@ impl Body for Sliced {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTENT: RemoteContent = RemoteContent { id: 7 << 40 | 65_536, length: 100_000 };
+
+    #[test]
+    fn a_slice_is_opened_as_it_was_sealed_from_any_block_on() {
+        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5] {
+            let data: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
+            let sealed = sealed(CONTENT, 3, &data);
+            for first in 0..=length / BLOCK {
+                let blocks = sealed.get(first * (BLOCK + CHECKSUM)..).unwrap_or_default().to_vec();
+                assert_eq!(
+                    opened(CONTENT, 3, first, blocks).as_deref(),
+                    data.get(first * BLOCK..),
+                    "{length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a23_a_slice_that_is_changed_or_cut_or_in_another_place_is_gone() {
+        let data = vec![1; 2 * BLOCK + 100];
+        let whole = sealed(CONTENT, 3, &data);
+        for at in [0, 1, BLOCK - 1, BLOCK, BLOCK + CHECKSUM, whole.len() - CHECKSUM - 1, whole.len() - 1] {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            assert_eq!(opened(CONTENT, 3, 0, changed), None, "changed at {at}");
+        }
+        for cut in [1, 7, 8, 9, BLOCK, whole.len() - 1] {
+            assert_eq!(opened(CONTENT, 3, 0, whole[..cut].to_vec()), None, "cut at {cut}");
+        }
+        let other = RemoteContent { id: 8 << 40 | 65_536, ..CONTENT };
+        assert_eq!(opened(other, 3, 0, whole.clone()), None, "of another content");
+        assert_eq!(opened(CONTENT, 4, 0, whole.clone()), None, "another slice");
+        assert_eq!(opened(CONTENT, 3, 1, whole), None, "another block");
     }
 }

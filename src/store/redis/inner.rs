@@ -1,17 +1,22 @@
 //! What a store does with its link, the log of purges and its records.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Value, cmd};
 
 use super::advice::Adviser;
+use super::clocks::Clocks;
 use super::config::{InvalidRedisConfig, RedisConfig};
 use super::connect::Target;
 use super::content::{Contents, LINGER, milliseconds};
 use super::counter::{Coming, Counter};
 use super::error::{LinkError, no_runtime};
+use super::gets::Gets;
 use super::leases::Tokens;
 use super::link::Link;
 use super::log::RedisLog;
@@ -19,7 +24,7 @@ use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::runtime::{Runtime, joined};
-use crate::store::log::{LogState, Replica, Verdict};
+use crate::store::log::{Announced, LogState, Replica, Verdict, is_noted};
 use crate::store::random::random;
 use crate::store::record::{FORMAT, Record, RecordNames, Recorded};
 use crate::store::{Fence, Lookup, PutOutcome, Stored, StoredId, Variants};
@@ -45,8 +50,11 @@ const MAX_RECORD: usize = 8 << 20;
 
 pub(super) struct Inner {
     pub(super) adviser: Adviser,
+    clocks: Arc<Clocks>,
     pub(super) config: RedisConfig,
     pub(super) counter: Counter,
+    /// One for each connection.
+    gets: Box<[Gets]>,
     pub(super) link: Link,
     pub(super) log: RedisLog,
     pub(super) names: RecordNames,
@@ -90,16 +98,45 @@ pub(super) enum Replaces {
     SameSelection,
 }
 
+/// Waits for two at the same time.
+async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (None, None);
+    poll_fn(move |cx| {
+        if first.is_none()
+            && let Poll::Ready(ended) = one.as_mut().poll(cx)
+        {
+            first = Some(ended);
+        }
+        if second.is_none()
+            && let Poll::Ready(ended) = other.as_mut().poll(cx)
+        {
+            second = Some(ended);
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            ended => {
+                (first, second) = ended;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
 impl Inner {
     pub(super) fn new(config: RedisConfig) -> Result<Self, InvalidRedisConfig> {
         config.check()?;
         let content = config.content_deadline.max(config.deadline);
         let waiting = config.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
-        let link = Link::new(Target::of(&config)?, config.deadline, content + waiting);
-        let log = RedisLog::new(link.clone(), &config.namespace, config.deadline, content, config.replicas);
+        let link = Link::new(Target::of(&config)?, config.connections, config.deadline, content + waiting);
+        let clocks = Arc::new(Clocks::new(config.clock.clone(), config.listener.clone()));
+        let log = RedisLog::new(link.clone(), &config, content, Arc::clone(&clocks));
         Ok(Self {
             adviser: Adviser::new(link.clone(), content, config.listener.clone()),
+            clocks,
             counter: Counter::new(log.clone()),
+            gets: (0..config.connections.max(1)).map(|_| Gets::default()).collect(),
             link,
             log,
             names: RecordNames::new(&config.namespace).secret(config.secret),
@@ -114,8 +151,12 @@ impl Inner {
 
     /// Everything that was purged before a reading of the state began is known when this returns.
     pub(super) async fn catch_up(self: &Arc<Self>, coming: Coming) -> Result<(), LinkError> {
-        let state = coming.state().await?;
-        if self.replica.is_at(state) {
+        self.catch_up_to(coming.state().await?).await
+    }
+
+    /// Everything that a state of the log speaks of is known when this returns.
+    async fn catch_up_to(self: &Arc<Self>, state: LogState) -> Result<(), LinkError> {
+        if self.replica.sees(state) {
             return Ok(());
         }
         // In a task: a node that starts may have more to read than there is time for in one look-up.
@@ -129,7 +170,7 @@ impl Inner {
 
     async fn read_to(&self, state: LogState) -> Result<(), LinkError> {
         let _turn = self.turns.lock().await;
-        if self.replica.is_at(state) {
+        if self.replica.sees(state) {
             return Ok(());
         }
         self.replica.catch_up(&self.log).await.map_err(|error| LinkError::of_store(&error))
@@ -138,7 +179,7 @@ impl Inner {
     async fn find(&self, key: &CacheKey, limit: Duration) -> Result<Found, LinkError> {
         let mut command = cmd("GET");
         command.arg(self.names.of(key));
-        match self.link.send(&command, limit).await {
+        match self.link_of(key).send(&command, limit).await {
             Ok(value) => Found::read(key, value),
             // Another type of value, of which nobody in this namespace knows.
             Err(LinkError::Refused(why)) if why.contains("WRONGTYPE") => Ok(Found::default()),
@@ -147,35 +188,62 @@ impl Inner {
     }
 
     pub(super) async fn look_up(self: &Arc<Self>, key: &CacheKey) -> Result<Lookup, LinkError> {
-        // Begun before the record is asked for, so that both are on their way at one time. In a Cluster they are in two slots, so
-        // they are two commands (R15).
-        let coming = self.counter.read();
-        let found = self.find(key, self.config.deadline).await?;
-        self.catch_up(coming).await?;
+        let found = if self.config.is_cluster() {
+            // Begun before the record is asked for, so that both are on their way at one time. They are in two slots, so they are
+            // two commands (R15).
+            let coming = self.counter.read();
+            let found = self.find(key, self.config.deadline).await?;
+            self.catch_up(coming).await?;
+            found
+        } else {
+            if self.log.is_time_due() {
+                self.counter.read().state().await?;
+            }
+            let (value, state) = match self.config.connections {
+                1 => self.gets[0].get(&self.log, self.names.of(key)).await?,
+                _ => {
+                    let hash = self.names.hash(key.as_bytes());
+                    let channel = usize::try_from(hash % self.gets.len() as u128).unwrap_or_default();
+                    self.gets[channel].get(&self.log.over(hash), self.names.of(key)).await?
+                }
+            };
+            self.catch_up_to(state).await?;
+            Found::read(key, value)?
+        };
         // Before anything is judged: a purge in between counts as a later one.
         let fence = self.replica.fence();
         self.adviser.look();
         Ok(Lookup::new(fence, Variants::new(self.judged(key, &found.record))))
     }
 
-    /// Those that no purge has removed, the newest first.
+    /// Those that no purge has removed, the newest first, with the times of this node's clock.
     fn judged(&self, key: &CacheKey, record: &Record) -> Vec<Stored> {
-        let judged = record.variants.iter().filter_map(|recorded| {
+        let is_announced = |recorded: &&Recorded| self.replica.is_announced(recorded.id.bits());
+        let judged = record.variants.iter().filter(is_announced).filter_map(|recorded| {
             let mut stored = Stored::from(recorded.clone());
             match self.replica.judge(key, &stored.response, stored.fence) {
                 Verdict::Removed => return None,
                 Verdict::Expired(expired) => stored.expired = Some(expired),
                 Verdict::Untouched => {}
             }
+            self.clocks.put_right(&mut stored.response, recorded.ahead);
             Some(stored)
         });
         judged.collect()
     }
 
+    /// By which connection what is under a key is sent: always the same, where that has a connection of its own.
+    fn link_of(&self, key: &CacheKey) -> Link {
+        match self.config.connections {
+            1 => self.link.clone(),
+            _ => self.link.of(self.names.hash(key.as_bytes())),
+        }
+    }
+
     pub(super) fn contents(&self, key: &CacheKey) -> Contents {
-        let Inner { config, link, names, .. } = self;
+        let Inner { config, names, .. } = self;
         let prefix = format!("{}.{FORMAT}:b{}", config.namespace, names.slot(key));
-        Contents { limit: config.content_deadline, link: link.clone(), prefix }
+        Contents { limit: config.content_deadline, link: self.link_of(key), prefix }
     }
 
     /// Writes a response before the others of its key.
@@ -188,20 +256,35 @@ impl Inner {
     ) -> Result<PutOutcome, LinkError> {
         let writer = usize::try_from(self.names.hash(key.as_bytes()) % WRITERS as u128).unwrap_or_default();
         let _turn = self.writers[writer].lock().await;
-        let coming = self.counter.read();
-        let mut found = self.find(key, self.config.content_deadline).await?;
-        self.catch_up(coming).await?;
+        let mut answers_for_others = response.may_answer_for_other_queries();
+        // Until this has been answered nothing is written: a purge that comes then finds that it has something to purge.
+        let announced = self.announce(key, &response, answers_for_others);
+        let found = self.find(key, self.config.content_deadline);
+        let (announced, found) = both(announced, found).await;
+        let (announced, mut found) = (announced?, found?);
+        self.catch_up_to(announced.state).await?;
+        if is_noted(&announced, fence) {
+            return Ok(PutOutcome::Superseded);
+        }
         let order = self.tokens.of(key);
-        let response = Recorded { order, ..Recorded::new(StoredId::from_bits(random()), fence, response) };
+        let new = Recorded::new(StoredId::from_bits(announced.state.clock), fence, response);
+        let response = Recorded { ahead: self.clocks.ahead(), order, ..new };
         for _ in 0..ATTEMPTS {
+            let mut variants = found.record.variants.iter();
+            if !answers_for_others
+                && variants.any(|recorded| recorded.response.may_answer_for_other_queries())
+            {
+                // It may live for longer now, in a record with this one.
+                answers_for_others = true;
+                self.announce(key, &response.response, true).await?;
+            }
             let present = self.judged(key, &found.record);
-            let Some(list) = self.merged(key, &response, &present, &found.record, replaces) else {
+            let Some((list, time)) = self.merged(key, &response, &present, &found.record, replaces) else {
                 return Ok(PutOutcome::Superseded);
             };
-            let time = list.iter().map(|recorded| self.time_left(recorded, &response)).max();
             let record = Record::new(random(), list);
             let bytes = record.encode(key).map_err(|error| LinkError::bad(error.to_string()))?;
-            match self.swap(key, &found.compared, &bytes, time.unwrap_or(LINGER)).await? {
+            match self.swap(key, &found.compared, &bytes, time).await? {
                 Value::Int(_) => {
                     self.let_go(key, &found.record, &record).await;
                     return Ok(PutOutcome::Stored);
@@ -216,6 +299,25 @@ impl Inner {
         Err(LinkError::bad("other nodes write the same record all the time"))
     }
 
+    /// Says to the log that a response will be under a key, for as long as it is of use.
+    async fn announce(
+        &self,
+        key: &CacheKey,
+        response: &StoredResponse,
+        answers_for_others: bool,
+    ) -> Result<Announced, LinkError> {
+        let uris = self.replica.uris(key, answers_for_others);
+        let time = self.time_of_use(response.head()).saturating_add(LINGER);
+        self.log.announce_or_look(&uris, Some(time)).await
+    }
+
+    /// Whether a purge since the fence may concern a response on its way that the log has no entry of. All entries are known then.
+    pub(super) async fn is_noted(self: &Arc<Self>, key: &CacheKey, since: Fence) -> Result<bool, LinkError> {
+        let announced = self.log.announce_or_look(&self.replica.uris(key, false), None).await?;
+        self.catch_up_to(announced.state).await?;
+        Ok(is_noted(&announced, since))
+    }
+
     async fn swap(
         &self,
         key: &CacheKey,
@@ -225,10 +327,11 @@ impl Inner {
     ) -> Result<Value, LinkError> {
         let (name, time) = (self.names.of(key), milliseconds(time).to_string());
         let arguments = [compared, bytes, time.as_bytes()];
-        self.link.run(&self.swap, &[name.as_bytes()], &arguments, self.config.content_deadline).await
+        let link = self.link_of(key);
+        link.run(&self.swap, &[name.as_bytes()], &arguments, self.config.content_deadline).await
     }
 
-    /// The responses of a new record, the newest first; `None` where the response is not to be stored.
+    /// The responses of a new record, the newest first, and how long it is of use; `None` where the response is not to be stored.
     fn merged(
         &self,
         key: &CacheKey,
@@ -236,7 +339,7 @@ impl Inner {
         present: &[Stored],
         record: &Record,
         replaces: &Replaces,
-    ) -> Option<Vec<Recorded>> {
+    ) -> Option<(Vec<Recorded>, Duration)> {
         let verdict = self.replica.judge(key, &new.response, new.fence);
         if verdict == Verdict::Removed {
             return None;
@@ -247,13 +350,9 @@ impl Inner {
             Replaces::Id(id) => stored.id == *id,
             Replaces::SameSelection => stored.response.head().reuse().selecting == *selecting,
         };
-        let order = |stored: &Stored| {
-            record
-                .variants
-                .iter()
-                .find(|recorded| recorded.id == stored.id)
-                .map_or(0, |recorded| recorded.order)
-        };
+        // As it is written, whatever its times are by the clock of this node.
+        let recorded = |stored: &Stored| record.variants.iter().find(|recorded| recorded.id == stored.id);
+        let order = |stored: &Stored| recorded(stored).map_or(0, |recorded| recorded.order);
         // What was asked for before a soft purge does not replace what was asked for after it, and nothing replaces what is
         // newer.
         let is_newer = |stored: &Stored| {
@@ -269,23 +368,25 @@ impl Inner {
         let now = new.response.head().reuse().response_time;
         let mut size = new.response.weight();
         let mut list = vec![new.clone()];
+        let mut longest = self.time_left(&new.response, new);
         for stored in present.iter().filter(|stored| !replaces(stored) && !stored.is_gone(now)) {
-            let recorded = Recorded { order: order(stored), ..Recorded::from(stored) };
             size += stored.response.weight();
             if list.len() >= self.config.max_variants || size > MAX_RECORD {
                 break; // the rest is older
             }
-            if !self.time_left(&recorded, new).is_zero() {
-                list.push(recorded);
+            let time = self.time_left(&stored.response, new);
+            if let Some(recorded) = recorded(stored).filter(|_| !time.is_zero()) {
+                list.push(recorded.clone());
+                longest = longest.max(time);
             }
         }
-        Some(list)
+        Some((list, longest))
     }
 
     /// How long a response is of use from the reception of the new one on. The store reads no clock: by the times of messages.
-    fn time_left(&self, recorded: &Recorded, new: &Recorded) -> Duration {
-        let (reuse, now) = (recorded.response.head().reuse(), new.response.head().reuse().response_time);
-        let time = self.time_of_use(recorded.response.head());
+    fn time_left(&self, response: &StoredResponse, new: &Recorded) -> Duration {
+        let (reuse, now) = (response.head().reuse(), new.response.head().reuse().response_time);
+        let time = self.time_of_use(response.head());
         match now.duration_since(reuse.response_time) {
             Ok(since) => time.saturating_sub(since),
             Err(until) => time.saturating_add(until.duration()),

@@ -27,14 +27,14 @@ use crate::runtime::{Deadline, Mutex, Runtime, lock, pause};
 use crate::store::content::BoxFuture;
 use crate::store::random::random;
 use crate::store::record::FORMAT;
-use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
+use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases};
 
 /// KEYS: lease, token. ARGV: owner, milliseconds. `{1, token}`, or `{0, what is there, milliseconds}`. A token is the server's time in
-/// microseconds or one more than the last, so it grows also where the last one is forgotten.
+/// microseconds or one more than the last, so it grows also where the last one is forgotten. What has no time to live is no lease.
 const ASK: &str = "
 local now = redis.call('GET', KEYS[1])
-if now and now ~= ARGV[1] then
-  local left = redis.call('PTTL', KEYS[1])
+local left = redis.call('PTTL', KEYS[1])
+if now and now ~= ARGV[1] and left >= 0 then
   redis.call('SET', KEYS[1] .. ':q', 1, 'PX', math.max(left, 1) + 60000)
   return {0, now, left}
 end
@@ -91,11 +91,44 @@ impl RedisLeases {
     }
 }
 
+impl RedisLeases {
+    /// Waits until this node holds no lease, and has told the servers of the ends of all that it had. A process that is about to end
+    /// does so, and no other node waits for it in vain. There is no time limit: put one around it.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use larder::store::RedisStore;
+    /// let leases = RedisStore::new("redis://127.0.0.1:6379".parse()?)?.leases();
+    /// // Serve with these leases, and then:
+    /// let _ = tokio::time::timeout(Duration::from_millis(500), leases.given_back()).await;
+    /// # Ok::<(), larder::store::InvalidRedisConfig>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn given_back(&self) {
+        // The sender is in the desk, so it does not end.
+        let _ = self.desk.outstanding.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
 impl Leases for RedisLeases {
     fn ask<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseAnswer> {
         Box::pin(async move {
             let asked = self.desk.ask(name, self.time).await;
             asked.map_err(|error| error.to("ask for a lease"))
+        })
+    }
+
+    fn look<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseState> {
+        Box::pin(async move {
+            let found = self.desk.look(&self.desk.name(name)).await;
+            let state = found.map(|(there, left)| match there {
+                There::Held => LeaseState::Held,
+                There::Ended(LeaseEnd::Failed(_)) => LeaseState::Resting(left),
+                There::Ended(LeaseEnd::NotShareable(_)) => LeaseState::NotShareable(left),
+                There::Ended(LeaseEnd::Over) => LeaseState::Free,
+            });
+            state.map_err(|error| error.to("look at a lease"))
         })
     }
 }
@@ -110,8 +143,26 @@ impl std::fmt::Debug for RedisLeases {
 pub(super) struct Desk {
     inner: Arc<Inner>,
     listening: Mutex<Listening>,
+    /// How many leases are held, or have ended without the servers knowing.
+    outstanding: watch::Sender<usize>,
     scripts: Scripts,
     stream: String,
+}
+
+/// Counts as outstanding for as long as it is there.
+struct Outstanding(Arc<Desk>);
+
+impl Outstanding {
+    fn at(desk: &Arc<Desk>) -> Self {
+        desk.outstanding.send_modify(|count| *count += 1);
+        Self(Arc::clone(desk))
+    }
+}
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        self.0.outstanding.send_modify(|count| *count -= 1);
+    }
 }
 
 struct Scripts {
@@ -137,6 +188,7 @@ enum There {
 impl There {
     fn of(value: &Value, left: &Value) -> Result<(Self, Duration), LinkError> {
         let left = match left {
+            Value::Int(..0) => return Ok((Self::Ended(LeaseEnd::Over), Duration::ZERO)),
             Value::Int(left) => Duration::from_millis(u64::try_from(*left).unwrap_or_default()),
             other => return Err(LinkError::bad(format!("{other:?} as the time of a lease"))),
         };
@@ -157,7 +209,8 @@ impl Desk {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         let stream = format!("{{{}.{FORMAT}}}:d", inner.config.namespace);
         let [ask, end, look, renew] = [ASK, END, LOOK, RENEW].map(Script::new);
-        Self { inner, listening: Mutex::default(), scripts: Scripts { ask, end, look, renew }, stream }
+        let (outstanding, scripts) = (watch::Sender::new(0), Scripts { ask, end, look, renew });
+        Self { inner, listening: Mutex::default(), outstanding, scripts, stream }
     }
 
     fn name(&self, name: LeaseName<'_>) -> String {
@@ -192,8 +245,13 @@ impl Desk {
                 let token = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
                 let key = name.key.clone();
                 self.inner.tokens.add(&key, token.ok_or_else(bad)?);
-                let held =
-                    HeldLease { alive: Some(Arc::new(())), desk: Arc::clone(self), key, name: lease, owner };
+                let held = HeldLease {
+                    alive: Some(Arc::new(Outstanding::at(self))),
+                    desk: Arc::clone(self),
+                    key,
+                    name: lease,
+                    owner,
+                };
                 held.renew(time);
                 Ok(LeaseAnswer::Granted(Box::new(held)))
             }
@@ -407,7 +465,7 @@ impl Drop for Reader {
 
 struct HeldLease {
     /// Until it has ended.
-    alive: Option<Arc<()>>,
+    alive: Option<Arc<Outstanding>>,
     desk: Arc<Desk>,
     key: CacheKey,
     name: String,
@@ -435,15 +493,16 @@ impl HeldLease {
     }
 
     fn give_back(&mut self, end: LeaseEnd) {
-        if self.alive.take().is_none() {
-            return;
-        }
+        let Some(outstanding) = self.alive.take().and_then(Arc::into_inner) else { return };
         self.desk.inner.tokens.remove(&self.key);
         let (desk, name, owner) =
             (Arc::clone(&self.desk), std::mem::take(&mut self.name), std::mem::take(&mut self.owner));
         if let Some(runtime) = Runtime::current() {
             // Where that fails, its time is over soon.
-            drop(runtime.spawn(async move { drop(desk.end(&name, &owner, end).await) }));
+            drop(runtime.spawn(async move {
+                drop(desk.end(&name, &owner, end).await);
+                drop(outstanding);
+            }));
         }
     }
 }

@@ -47,6 +47,8 @@ impl From<LinkError> for Unsent {
 
 #[derive(Clone)]
 pub(super) struct Link {
+    /// Which of the channels it sends by. The log of purges has the first one.
+    channel: usize,
     /// Sends also while the breaker is open, and says nothing to it.
     is_anyway: bool,
     shared: Arc<Shared>,
@@ -56,7 +58,7 @@ struct Shared {
     /// A connection of its own for commands that wait, which would hold up all others (R7).
     blocking: Channel,
     breaker: Breaker,
-    channel: Channel,
+    channels: Box<[Channel]>,
     in_flight: Semaphore,
     /// One more for the ends of leases: commands that wait on one connection wait for each other.
     listening: Channel,
@@ -69,13 +71,14 @@ struct Shared {
 }
 
 impl Link {
-    /// `probe` is how long a PING may take, `within` the longest that any command may.
-    pub(super) fn new(target: Target, probe: Duration, within: Duration) -> Self {
+    /// `probe` is how long a PING may take, `within` the longest that any command may. Of the channels, whose number is `channels`,
+    /// there is at least one.
+    pub(super) fn new(target: Target, channels: usize, probe: Duration, within: Duration) -> Self {
         let target = Arc::new(target);
         let shared = Shared {
             blocking: Channel::new(Arc::clone(&target), within),
             breaker: Breaker::new(FAILURES, PROBES),
-            channel: Channel::new(Arc::clone(&target), within),
+            channels: (0..channels.max(1)).map(|_| Channel::new(Arc::clone(&target), within)).collect(),
             in_flight: Semaphore::new(IN_FLIGHT),
             listening: Channel::new(Arc::clone(&target), within),
             probe_limit: probe,
@@ -84,7 +87,18 @@ impl Link {
             tended: Mutex::default(),
             waiting: Channel::new(target, within),
         };
-        Self { is_anyway: false, shared: Arc::new(shared) }
+        Self { channel: 0, is_anyway: false, shared: Arc::new(shared) }
+    }
+
+    /// The link for what has this hash.
+    pub(super) fn of(&self, hash: u128) -> Self {
+        let channels = self.shared.channels.len() as u128;
+        let channel = usize::try_from(hash % channels).unwrap_or_default();
+        Self { channel, ..self.clone() }
+    }
+
+    fn channel(&self) -> &Channel {
+        &self.shared.channels[self.channel]
     }
 
     /// The link for what has to be sent before the breaker closes.
@@ -108,14 +122,14 @@ impl Link {
 
     /// Connections that were made.
     pub(super) fn made(&self) -> u64 {
-        let Shared { blocking, channel, listening, waiting, .. } = &*self.shared;
-        [channel, blocking, listening, waiting].map(Channel::made).iter().sum()
+        let Shared { blocking, channels, listening, waiting, .. } = &*self.shared;
+        channels.iter().chain([blocking, listening, waiting]).map(Channel::made).sum()
     }
 
     /// Sends a command. `limit` is around everything: for a turn, for the connection, and for the answer.
     pub(super) async fn send(&self, command: &Cmd, limit: Duration) -> Result<Value, LinkError> {
         self.check()?;
-        self.counted(self.shared.send(&self.shared.channel, command, limit).await)
+        self.counted(self.shared.send(self.channel(), command, limit).await)
     }
 
     /// Sends a command that waits for something at the server.
@@ -139,7 +153,7 @@ impl Link {
         limit: Duration,
     ) -> Result<Value, LinkError> {
         self.check()?;
-        let Shared { channel, .. } = &*self.shared;
+        let channel = self.channel();
         let both = async {
             match self.shared.send(channel, &script.by_hash(keys, arguments), limit).await {
                 // A server that was started anew, or was a replica before, has none.
@@ -187,7 +201,7 @@ impl Link {
 
     /// Several commands together took longer than this.
     pub(super) fn was_slow(&self, limit: Duration) -> LinkError {
-        self.shared.channel.was_too_late();
+        self.channel().was_too_late();
         let slow = LinkError::Slow(limit);
         let _ = self.counted::<()>(Err(slow.clone()));
         slow
@@ -296,7 +310,7 @@ impl Shared {
         let Some(turn) = self.breaker.turn() else {
             return false;
         };
-        let answer = self.send(&self.channel, &redis::cmd("PING"), self.probe_limit).await;
+        let answer = self.send(&self.channels[0], &redis::cmd("PING"), self.probe_limit).await;
         let mut ended = answer.map(drop).map_err(Unsent::from);
         if let (Ok(()), Some(resend)) = (&ended, self.resend.get()) {
             ended = resend().await;

@@ -1,13 +1,4 @@
-//! The log of purges in Redis: three keys in one slot, without a time to live.
-//!
-//! ```text
-//! {NS.F}:n   string   INCARNATION:BASE:LAST                     16 hexadecimal digits, two numbers
-//! {NS.F}:l   stream   NUMBER-0  p PREDECESSOR  t PURGE          the entries, trimmed to about the last 65,536
-//! {NS.F}:s   hash     i INCARNATION, and for each mark its last number
-//! ```
-//!
-//! A number is the time of the server in microseconds, or one more than the last where that is greater. So a number that a failover
-//! has lost is not given again, whatever the clocks are. Everything is read and written by scripts, each of which is one step.
+//! The log of purges in Redis, and what was announced to it. Its keys and their layout: `log_scripts.rs`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,67 +9,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Value, cmd};
 
-use super::config::Replicas;
+use super::batches::Batches;
+use super::clocks::Clocks;
+use super::config::{RedisConfig, Replicas};
+use super::content::milliseconds;
 use super::error::LinkError;
 use super::link::Link;
+use super::log_scripts::{KEYS, LogScript};
 use super::scripts::Script;
 use crate::error::StoreError;
-use crate::store::log::{Appended, LogEntry, LogPage, LogState, Mark, MarkTable, NewEntry, PurgeLog};
+use crate::runtime::Deadline;
+use crate::store::log::{
+    Announced, Appended, LogEntry, LogPage, LogState, Lost, Mark, MarkTable, NewEntry, PurgeLog,
+};
 use crate::store::random::random;
 use crate::store::record::FORMAT;
-
-/// The state, which begins the log where there is none: a table without the log says nothing, and no more does a log without it.
-const BEGIN: &str = "
-local function state()
-  local now = redis.call('GET', KEYS[1])
-  if now then
-    local incarnation, base, last = string.match(now, '^(%x+):(%d+):(%d+)$')
-    if incarnation then return incarnation, base, last end
-  end
-  local time = redis.call('TIME')
-  local first = string.format('%.0f', time[1] * 1000000 + time[2])
-  redis.call('DEL', KEYS[2], KEYS[3])
-  redis.call('HSET', KEYS[3], 'i', ARGV[1])
-  redis.call('SET', KEYS[1], ARGV[1] .. ':' .. first .. ':' .. first)
-  return ARGV[1], first, first
-end
-";
-
-/// KEYS: n, l, s. ARGV: a new incarnation.
-const STATE: &str = "
-local incarnation, base, last = state()
-return incarnation .. ':' .. base .. ':' .. last
-";
-
-/// KEYS: n, l, s. ARGV: a new incarnation, the first number, the most entries.
-const READ: &str = "
-local incarnation, base, last = state()
-local entries = redis.call('XRANGE', KEYS[2], ARGV[2] .. '-0', '+', 'COUNT', ARGV[3])
-return {incarnation .. ':' .. base .. ':' .. last, entries}
-";
-
-/// KEYS: n, l, s. ARGV: a new incarnation, the length of the stream, the most fields of the table, a number, the purge, `1` to drop
-/// older marks, marks.
-const APPEND: &str = "
-local incarnation, base, last = state()
-local time = redis.call('TIME')
-local number = math.max(time[1] * 1000000 + time[2], tonumber(last) + 1, tonumber(ARGV[4]) + 1)
-number = string.format('%.0f', number)
-local is_lost = redis.call('HGET', KEYS[3], 'i') ~= incarnation
-if is_lost or redis.call('HLEN', KEYS[3]) > tonumber(ARGV[3]) then base = number end
-if base == number or ARGV[6] == '1' then
-  redis.call('DEL', KEYS[3])
-  redis.call('HSET', KEYS[3], 'i', incarnation)
-end
-for mark = 7, #ARGV do redis.call('HSET', KEYS[3], ARGV[mark], number) end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], number .. '-0', 'p', last, 't', ARGV[5])
-local now = incarnation .. ':' .. base .. ':' .. number
-redis.call('SET', KEYS[1], now)
-return {now, last}
-";
-
-/// Where the memory is full, a purge may go beyond it. Servers before 7.0 have no such word, and refuse the script.
-const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
 
 /// How many entries the stream keeps; a few hundred more, as it is trimmed by whole nodes.
 const LENGTH: &str = "65536";
@@ -87,33 +32,25 @@ const FIELDS: &str = "136000";
 /// The most entries of a page.
 const PAGE: usize = 1_000;
 
-/// A script in two forms, of which a server takes the first one or the second one.
-struct LogScript {
-    modern: Script,
-    plain: Script,
-}
-
-impl LogScript {
-    fn new(code: &str) -> Self {
-        let plain = format!("{BEGIN}{code}");
-        Self { modern: Script::new(format!("{ALLOW_OOM}{plain}")), plain: Script::new(plain) }
-    }
-}
-
 /// The log of purges of a [`RedisStore`](super::RedisStore), for a near tier that follows it: its long polls have a connection of their
 /// own.
 #[derive(Clone)]
 pub struct RedisLog {
+    /// Its entries do not wait for those of others.
+    is_alone: bool,
     link: Link,
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    announce: LogScript,
     append: LogScript,
+    batches: Batches,
+    clocks: Arc<Clocks>,
     /// How long a call may take.
     deadline: Duration,
-    /// `n`, `l` and `s`.
-    keys: [Box<[u8]>; 3],
+    /// As the scripts get them.
+    keys: [Box<[u8]>; KEYS.len()],
     /// How long it may take to load the table.
     load: Duration,
     read: LogScript,
@@ -121,37 +58,71 @@ struct Shared {
     state: LogScript,
     /// The server knows no flags of scripts.
     takes_plain: AtomicBool,
+    timed_state: LogScript,
 }
 
 impl RedisLog {
-    pub(super) fn new(
-        link: Link,
-        namespace: &str,
-        deadline: Duration,
-        load: Duration,
-        replicas: Option<Replicas>,
-    ) -> Self {
-        let key = |name: char| format!("{{{namespace}.{FORMAT}}}:{name}").into_bytes().into_boxed_slice();
+    pub(super) fn new(link: Link, config: &RedisConfig, load: Duration, clocks: Arc<Clocks>) -> Self {
+        let RedisConfig { deadline, namespace, replicas, .. } = config;
+        let key = |name: &str| format!("{{{namespace}.{FORMAT}}}:{name}").into_bytes().into_boxed_slice();
         let shared = Shared {
-            append: LogScript::new(APPEND),
-            deadline,
-            keys: ['n', 'l', 's'].map(key),
+            announce: LogScript::announce(),
+            append: LogScript::append(),
+            batches: Batches::default(),
+            clocks,
+            deadline: *deadline,
+            keys: KEYS.map(key),
             load,
-            read: LogScript::new(READ),
-            replicas,
-            state: LogScript::new(STATE),
+            read: LogScript::read(),
+            replicas: *replicas,
+            state: LogScript::state(),
             takes_plain: AtomicBool::new(false),
+            timed_state: LogScript::timed_state(),
         };
-        Self { link, shared: Arc::new(shared) }
+        Self { is_alone: false, link, shared: Arc::new(shared) }
     }
 
     /// The log for what has to be done before the breaker closes.
     pub(super) fn anyway(&self) -> Self {
-        Self { link: self.link.anyway(), shared: Arc::clone(&self.shared) }
+        Self { is_alone: true, link: self.link.anyway(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// The log over the connection of what has this hash.
+    pub(super) fn over(&self, hash: u128) -> Self {
+        Self { link: self.link.of(hash), ..self.clone() }
+    }
+
+    /// Whether the clock of this node is to be compared with the server's, which [`RedisLog::glance`] does.
+    pub(super) fn is_time_due(&self) -> bool {
+        self.shared.clocks.are_due(self.link.made())
+    }
+
+    /// The state, and the server's time where that is due.
+    pub(super) async fn glance(&self) -> Result<LogState, LinkError> {
+        let clocks = &self.shared.clocks;
+        if !clocks.are_due(self.link.made()) {
+            return self.glance_at_state().await;
+        }
+        let asked = clocks.here();
+        match self.run(&self.shared.timed_state, &[], None).await {
+            Ok(Value::Array(values)) if values.len() == 2 => {
+                if let Value::Int(time) = values[1] {
+                    clocks.compare(asked, Some(time), self.link.made());
+                }
+                state_of(&values[0])
+            }
+            Ok(other) => Err(LinkError::bad(format!("{other:?} as the state of the log and the time"))),
+            // A user who may not ask for the time: the clocks are not compared.
+            Err(LinkError::Refused(_)) => {
+                clocks.compare(asked, None, self.link.made());
+                self.glance_at_state().await
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The state by one plain command, as long as there is a log.
-    pub(super) async fn glance(&self) -> Result<LogState, LinkError> {
+    async fn glance_at_state(&self) -> Result<LogState, LinkError> {
         let mut command = cmd("GET");
         command.arg(&*self.shared.keys[0]);
         match self.link.send(&command, self.shared.deadline).await? {
@@ -162,6 +133,27 @@ impl RedisLog {
             Value::Nil => self.begin().await,
             other => Err(LinkError::bad(format!("{other:?} to GET"))),
         }
+    }
+
+    /// The state, and what is under these names, in their order: by one command, where all keys are on one server. What is no text
+    /// there is nothing.
+    pub(super) async fn glance_with(&self, names: &[&str]) -> Result<(LogState, Vec<Value>), LinkError> {
+        let mut command = cmd("MGET");
+        command.arg(&*self.shared.keys[0]).arg(names);
+        let mut values = match self.link.send(&command, self.shared.deadline).await? {
+            Value::Array(values) if values.len() == names.len() + 1 => values,
+            other => return Err(LinkError::bad(format!("{other:?} to MGET"))),
+        };
+        let state = match &values[0] {
+            Value::BulkString(text) => read_state(text),
+            _ => None,
+        };
+        let state = match state {
+            Some(state) => state,
+            None => self.begin().await?,
+        };
+        values.remove(0);
+        Ok((state, values))
     }
 
     async fn begin(&self) -> Result<LogState, LinkError> {
@@ -203,18 +195,46 @@ impl RedisLog {
         }
     }
 
-    async fn add(&self, entry: &NewEntry) -> Result<Appended, LinkError> {
-        let above = entry.above.to_string();
-        let marks: Vec<_> = entry.marks.iter().map(Mark::to_bytes).collect();
-        let drops: &[u8] = if entry.marks.iter().any(Mark::is_hard_of_everything) { b"1" } else { b"0" };
-        let mut arguments: Vec<&[u8]> =
-            vec![LENGTH.as_bytes(), FIELDS.as_bytes(), above.as_bytes(), &entry.purge, drops];
-        arguments.extend(marks.iter().map(Vec::as_slice));
+    /// Adds entries in this order by one call, and says of each what became of it.
+    pub(super) async fn add(&self, entries: &[NewEntry]) -> Result<Vec<Appended>, LinkError> {
+        let mut words = vec![LENGTH.to_owned().into_bytes(), FIELDS.to_owned().into_bytes()];
+        entries.iter().for_each(|entry| push_entry(&mut words, entry));
+        let arguments: Vec<_> = words.iter().map(Vec::as_slice).collect();
         match self.run(&self.shared.append, &arguments, self.shared.replicas).await? {
-            Value::Array(values) if values.len() == 2 => {
-                Ok(Appended::new(number_of(&values[1])?, state_of(&values[0])?))
+            Value::Array(values) if values.len() == 2 * entries.len() => {
+                values.chunks_exact(2).map(|ended| appended_of(&ended[0], &ended[1])).collect()
             }
             other => Err(LinkError::bad(format!("{other:?} to a purge"))),
+        }
+    }
+
+    async fn add_in_time(&self, entry: &NewEntry) -> Result<Appended, LinkError> {
+        if self.is_alone {
+            let ended = self.add(std::slice::from_ref(entry)).await?;
+            return ended.into_iter().next().ok_or_else(|| LinkError::bad("nothing to a purge"));
+        }
+        // The call before may still be on its way: the deadline is around both.
+        let limit =
+            self.shared.deadline + self.shared.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
+        let ended = Deadline::new(limit).in_time(self.shared.batches.add(self, entry)).await;
+        ended.unwrap_or(Err(LinkError::Slow(limit)))
+    }
+
+    /// Announces, or only looks.
+    pub(super) async fn announce_or_look(
+        &self,
+        uris: &[u64],
+        time: Option<Duration>,
+    ) -> Result<Announced, LinkError> {
+        let mut words =
+            vec![time.map(|time| milliseconds(time).to_string()).unwrap_or_default().into_bytes()];
+        uris.iter().for_each(|name| push_name(&mut words, *name));
+        let arguments: Vec<_> = words.iter().map(Vec::as_slice).collect();
+        match self.run(&self.shared.announce, &arguments, None).await? {
+            Value::Array(values) if values.len() == 2 => {
+                Ok(Announced::new(state_of(&values[0])?, number_of(&values[1])?))
+            }
+            other => Err(LinkError::bad(format!("{other:?} to an announcement"))),
         }
     }
 
@@ -235,7 +255,7 @@ impl RedisLog {
 impl PurgeLog for RedisLog {
     async fn append(&self, entry: &NewEntry) -> Result<Appended, StoreError> {
         let unsure = Unsure(Some(&self.link));
-        let appended = self.add(entry).await;
+        let appended = self.add_in_time(entry).await;
         if appended.is_ok() {
             unsure.has_arrived();
         }
@@ -264,6 +284,10 @@ impl PurgeLog for RedisLog {
         command.arg(&*self.shared.keys[2]);
         let table = self.link.send(&command, self.shared.load).await.map(|value| table_of(&value));
         table.map_err(|error| error.to("load the table of purges"))
+    }
+
+    async fn announce(&self, uris: &[u64], time: Option<Duration>) -> Result<Announced, StoreError> {
+        self.announce_or_look(uris, time).await.map_err(|error| error.to("announce to the log of purges"))
     }
 }
 
@@ -304,8 +328,15 @@ fn number<T: FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// The greatest number that a script counts up to exactly, which its clock shows in the year 2255. What is greater is of no script.
+const GREATEST: u64 = 1 << 53;
+
+fn log_number(text: &[u8]) -> Option<u64> {
+    number(text).filter(|number| *number <= GREATEST)
+}
+
 fn number_of(value: &Value) -> Result<u64, LinkError> {
-    number(text(value)?).ok_or_else(|| LinkError::bad(format!("{value:?} in the log of purges")))
+    log_number(text(value)?).ok_or_else(|| LinkError::bad(format!("{value:?} in the log of purges")))
 }
 
 fn state_of(value: &Value) -> Result<LogState, LinkError> {
@@ -315,8 +346,42 @@ fn state_of(value: &Value) -> Result<LogState, LinkError> {
 fn read_state(state: &[u8]) -> Option<LogState> {
     let mut parts = std::str::from_utf8(state).ok()?.split(':');
     let incarnation = u64::from_str_radix(parts.next()?, 16).ok()?;
-    let (base, last) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    parts.next().is_none().then(|| LogState::new(incarnation, base, last))
+    let (base, last) = (log_number(parts.next()?.as_bytes())?, log_number(parts.next()?.as_bytes())?);
+    let (clock, lost) = (log_number(parts.next()?.as_bytes())?, read_lost(parts.next()?)?);
+    parts.next().is_none().then(|| LogState::new(incarnation, base, last).clock(clock).lost(lost))
+}
+
+fn read_lost(gaps: &str) -> Option<Lost> {
+    gaps.split(',').filter(|gap| !gap.is_empty()).try_fold(Lost::default(), |lost, gap| {
+        let (after, until) = gap.split_once('-')?;
+        Some(lost.and(log_number(after.as_bytes())?, log_number(until.as_bytes())?))
+    })
+}
+
+fn appended_of(state: &Value, predecessor: &Value) -> Result<Appended, LinkError> {
+    let state = state_of(state)?;
+    match text(predecessor)? {
+        b"" => Ok(Appended::noted(state)),
+        _ => Ok(Appended::new(number_of(predecessor)?, state)),
+    }
+}
+
+fn push_entry(words: &mut Vec<Vec<u8>>, entry: &NewEntry) {
+    let drops = if entry.marks.iter().any(Mark::is_hard_of_everything) { b"1" } else { b"0" };
+    words.extend([entry.above.to_string().into_bytes(), drops.to_vec(), entry.purge.to_vec()]);
+    words.push(entry.marks.len().to_string().into_bytes());
+    words.extend(entry.marks.iter().map(Mark::to_bytes));
+    words.push(entry.asks.len().to_string().into_bytes());
+    for asked in &entry.asks {
+        push_name(words, asked.uri);
+        push_name(words, asked.path);
+    }
+}
+
+/// Its low half and its high one: a script has numbers of 53 bits.
+fn push_name(words: &mut Vec<Vec<u8>>, name: u64) {
+    words.push((name & u64::from(u32::MAX)).to_string().into_bytes());
+    words.push((name >> 32).to_string().into_bytes());
 }
 
 /// An entry without a purge is one of everything, as nobody knows what was purged.
@@ -324,7 +389,7 @@ fn entry_of(value: &Value) -> Result<LogEntry, LinkError> {
     let bad = || LinkError::bad(format!("{value:?} as an entry of the log"));
     let Value::Array(parts) = value else { return Err(bad()) };
     let [id, Value::Array(fields)] = &parts[..] else { return Err(bad()) };
-    let id = text(id)?.strip_suffix(b"-0").and_then(number).ok_or_else(bad)?;
+    let id = text(id)?.strip_suffix(b"-0").and_then(log_number).ok_or_else(bad)?;
     let field = |name: &[u8]| {
         fields.chunks_exact(2).find(|pair| text(&pair[0]).is_ok_and(|own| own == name)).map(|pair| &pair[1])
     };
@@ -344,7 +409,7 @@ fn table_of(value: &Value) -> Option<MarkTable> {
     for (field, value) in pairs {
         match (text(field).ok()?, text(value).ok()?) {
             (b"i", digits) => incarnation = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok(),
-            (mark, digits) => marks.push((Mark::from_bytes(mark), number(digits)?)),
+            (mark, digits) => marks.push((Mark::from_bytes(mark), log_number(digits)?)),
         }
     }
     Some(MarkTable::new(incarnation?, marks))

@@ -6,23 +6,29 @@
 //! | file | what |
 //! |---|---|
 //! | `config.rs`, `advice.rs` | settings; what the set-up of the servers lets fear |
+//! | `clocks.rs` | how far the clock of this node is from that of the servers |
 //! | `connect.rs`, `channel.rs`, `link.rs` | connections; one that is kept up; deadlines and the breaker |
-//! | `scripts.rs`, `log.rs`, `counter.rs` | scripts; the log of purges; its state, read once for all who ask |
+//! | `scripts.rs`, `log_scripts.rs`, `log.rs` | scripts; those of the log of purges, and its layout; the log |
+//! | `batches.rs`, `counter.rs` | purges, sent together; the state of the log, read once for all who ask |
 //! | `content.rs`, `writer.rs` | content in slices, and on its way into them |
-//! | `inner.rs` | records: read, judged, written |
+//! | `gets.rs`, `inner.rs` | look-ups that are sent together; records: read, judged, written |
 //! | `leases.rs` | one call for all nodes |
 
 mod advice;
+mod batches;
 mod channel;
+mod clocks;
 mod config;
 mod connect;
 mod content;
 mod counter;
 mod error;
+mod gets;
 mod inner;
 mod leases;
 mod link;
 mod log;
+mod log_scripts;
 mod scripts;
 mod writer;
 
@@ -52,8 +58,8 @@ use crate::semantics::range::ByteRange;
 /// Keeps responses in Redis or Valkey: one server, a primary with Sentinel, or a Cluster.
 ///
 /// Nodes with stores of one namespace share everything: what one node has stored, the others serve, and what one node has purged, no
-/// other one gives from then on. A purge costs one script whatever it hits. A hit costs one round trip: the record of its key, and
-/// beside it the number of the last purge, which all look-ups share that are on their way.
+/// other one gives from then on. A purge costs one script whatever it hits. A hit costs one round trip: the record of its key, and with it
+/// the number of the last purge. Look-ups of one moment are one command, except in a Cluster, where they share the second one.
 ///
 /// Connections are made when they are needed. Calls have deadlines ([`RedisConfig::deadline`]), and a server that hangs or is gone is
 /// left alone after eight failures, until it answers a probe: requests go to the origin meanwhile. A purge that may not have
@@ -263,13 +269,12 @@ impl Store for RedisStore {
         if says_nothing(since) {
             return Ok(true);
         }
-        let known = Box::pin(self.0.catch_up(self.0.counter.read()));
-        self.in_time("look for purges", known).await?;
-        Ok(self.0.replica.concerns(key, since, scope))
+        let noted = self.in_time("look for purges", Box::pin(self.0.is_noted(key, since))).await?;
+        Ok(noted || self.0.replica.concerns(key, since, scope))
     }
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
-        Box::pin(self.0.replica.purge(&self.0.log, targets, mode)).await
+        Box::pin(self.0.replica.purge_announced(&self.0.log, targets, mode)).await
     }
 
     fn limits(&self) -> StoreLimits {

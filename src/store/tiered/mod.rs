@@ -6,6 +6,8 @@
 //! - A purge is in the log, then in effect in the far store, and then in the near one.
 //! - Whoever puts into a level takes a fence of that level first, and then asks the log whether the response is purged. So a
 //!   purge that comes before that fence is seen by the log, and one that comes after it by the level.
+//! - What is near was announced to the log before, and not longer ago than the announcement is sure to count: a purge of something
+//!   that was not announced need not be in the log.
 //! - The near store answers only while all that the log is known to have is in effect there, and only where the log was seen whole
 //!   within the bound.
 //!
@@ -22,16 +24,23 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 pub use self::limits::TierLimits;
 use self::near::Near;
 use self::under_way::PurgesUnderWay;
-use super::Store;
+use super::content::BoxFuture;
 use super::log::{Followed, Follower, MemoryLog, Replica};
+use super::{Fence, Store};
+use crate::entry::StoredResponse;
+use crate::entry::key::CacheKey;
 use crate::runtime::{Mutex, lock};
 
+/// How long what is near may be answered, where a log is followed, before the far store is asked whether it still has it. What
+/// the far store has is announced for a day longer than it is there ([`PurgeLog::announce`](super::log::PurgeLog::announce)).
+const ANNOUNCED_FOR: Duration = Duration::from_secs(12 * 60 * 60);
 /// In how many places keys are counted that are found far.
 const PLACES: usize = 4_096;
 /// How many responses may be on their way to the far store in the background; a further one is waited for.
@@ -80,10 +89,13 @@ struct Inner<N, F> {
     under_way: PurgesUnderWay,
 }
 
+/// Announces to the log what is going to be near before it is far. `false` where a purge has come meanwhile.
+type Announce = Box<dyn Fn(CacheKey, StoredResponse, Fence) -> BoxFuture<'static, bool> + Send + Sync>;
+
 /// Where the log is.
 enum Link {
     /// In the far store, which other nodes purge, too.
-    Followed(Mutex<Option<Follower>>, Box<dyn Fn() -> Option<Follower> + Send + Sync>),
+    Followed(Mutex<Option<Follower>>, Box<dyn Fn() -> Option<Follower> + Send + Sync>, Announce),
     /// Here: all purges of the far store go by way of this tier.
     Own(MemoryLog),
 }
@@ -112,7 +124,18 @@ impl<N: Store, F: Store> TieredStore<N, F> {
                 Follower::start_for(Arc::clone(&log), replica, limits.clone(), Arc::clone(&near))
             }
         };
-        let tier = Self::with(near, far, limits, Link::Followed(Mutex::new(None), Box::new(start)));
+        let announce: Announce = {
+            let (log, replica) = (far.log(), Arc::clone(far.replica()));
+            Box::new(move |key, response, fence| {
+                let (log, replica) = (Arc::clone(&log), Arc::clone(&replica));
+                Box::pin(async move {
+                    let announced = replica.announce(&*log, &key, &response, fence, ANNOUNCED_FOR).await;
+                    announced.map(|number| number.is_some())
+                })
+            })
+        };
+        let link = Link::Followed(Mutex::new(None), Box::new(start), announce);
+        let tier = Self::with(near, far, limits, link);
         tier.inner.follow();
         tier
     }
@@ -156,7 +179,7 @@ impl<N: Store, F: Store> TieredStore<N, F> {
 impl<N: Store, F: Store> Inner<N, F> {
     /// Begins to follow, unless that goes on.
     fn follow(&self) {
-        if let Link::Followed(follower, start) = &self.link {
+        if let Link::Followed(follower, start, _) = &self.link {
             let mut follower = lock(follower);
             if !follower.as_ref().is_some_and(Follower::is_running) {
                 *follower = start();

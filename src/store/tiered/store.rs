@@ -3,13 +3,14 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::level::{self, LevelFence, insert, is_for_same, is_same, stands_for};
 use super::under_way::UnderWay;
 use super::writer::TierWriter;
-use super::{Inner, Link, TieredStore};
+use super::{ANNOUNCED_FOR, Inner, Link, TieredStore};
 use crate::entry::key::CacheKey;
-use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
+use crate::entry::{Levels, NearUntil, RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::runtime::{Runtime, moment};
 use crate::semantics::range::ByteRange;
@@ -59,6 +60,9 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let inner = &self.inner;
         inner.hear().await;
         let near_fence = level::fence(inner.near.store(), key).await;
+        if response.head().levels() == Levels::Near {
+            return inner.put_near_alone(key, response, fence, near_fence).await;
+        }
         let Some(far_fence) = inner.far_fence(key, fence).await else {
             return Err(StoreError::new("put", "the far store does not say what was purged"));
         };
@@ -72,7 +76,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
         if inner.limits.far_in_background
             && let Some(near_fence) = &near_fence
-            && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await
+            && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await?
         {
             return Ok(outcome);
         }
@@ -136,16 +140,29 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         {
             return Ok(PutOutcome::Superseded);
         }
-        if inner.is_own() {
+        let is_near_alone = near.is_some() && head.levels() == Levels::Near;
+        if inner.is_own() || is_near_alone {
+            let far = match near {
+                Some(_) => None,
+                None => {
+                    inner.far.get(key).await?.variants.iter().find(|far| far.id == inner.far_id(of)).cloned()
+                }
+            };
+            let Some(before) = near.or(far.as_ref()).map(|stored| &stored.response) else {
+                return Ok(PutOutcome::Superseded);
+            };
             // In the groups that its head names from now on, and in those that it has named.
-            let mut both = near.map(|near| &near.response).into_iter().chain(&response);
-            let is_purged = both.any(|one| {
+            let after = StoredResponse::new(head.clone(), before.payload().clone());
+            let is_purged = [before, &after].into_iter().any(|one| {
                 inner.may_be_purged_elsewhere(one, fence)
                     || inner.replica.judge(key, one, fence) != Verdict::Untouched
             });
             if is_purged || inner.replica.concerns(key, fence, PurgeScope::Key) {
                 return Ok(PutOutcome::Superseded);
             }
+        }
+        if let Some(response) = response.as_ref().filter(|_| is_near_alone) {
+            return inner.freshen_near(key, of, response, near_fence.as_ref(), &far_fence).await;
         }
         let mut is_behind = false;
         let outcome = match (near, &response) {
@@ -155,12 +172,17 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
                 let is_newer =
                     |far: &Stored| is_for_same(far, near) && near.response.is_older_than(&far.response);
                 is_behind = found.variants.iter().any(is_newer);
-                let is_replaced = || found.variants.iter().any(|far| is_for_same(far, near));
+                let is_replaced = || {
+                    let mut alike = found.variants.iter().filter(|far| is_for_same(far, near));
+                    alike.any(|far| !far.response.is_older_than(&near.response))
+                };
                 match far {
                     Some(far) => inner.far.freshen(key, far.id, head, far_fence.fence()).await?,
                     None if is_replaced() => PutOutcome::Superseded,
                     // The far store has dropped it, or does not have it yet.
-                    None => inner.freshen_near_alone(key, of, response, &near_fence, &far_fence).await?,
+                    None => {
+                        inner.freshen_near_alone(key, of, response, near_fence.as_ref(), &far_fence).await?
+                    }
                 }
             }
             _ => inner.far.freshen(key, inner.far_id(of), head, far_fence.fence()).await?,
@@ -285,10 +307,43 @@ impl<N: Store, F: Store> Inner<N, F> {
         Some(Lookup { fence, ..found })
     }
 
+    /// How long a response may be answered from the near store before the far one is asked again.
+    fn near_lifetime(&self) -> Option<Duration> {
+        match self.is_own() {
+            true => self.limits.near_lifetime,
+            false => Some(self.limits.near_lifetime.map_or(ANNOUNCED_FOR, |time| time.min(ANNOUNCED_FOR))),
+        }
+    }
+
+    /// How long a response with this head may be answered from the near store. What is there alone is not asked for far, so only its
+    /// announcement bounds that.
+    fn near_time(&self, head: &ResponseHead) -> Option<Duration> {
+        match head.levels() {
+            Levels::Near => (!self.is_own()).then_some(ANNOUNCED_FOR),
+            _ => self.near_lifetime(),
+        }
+    }
+
+    /// Of what goes near now.
+    fn near_until(&self, head: &ResponseHead) -> NearUntil {
+        NearUntil(self.near_time(head).and_then(|time| moment().checked_add(time)))
+    }
+
+    /// Whether the announcement of what is near may not count any more, so that purges may have been missed. What the far store
+    /// has comes near again before that.
+    fn is_forgotten(&self, near: &Stored) -> bool {
+        let head = near.response.head();
+        let longer = ANNOUNCED_FOR.saturating_sub(self.near_time(head).unwrap_or_default());
+        let until = head.near_until.0.and_then(|until| until.checked_add(longer));
+        !self.is_own() && until.is_none_or(|until| until <= moment())
+    }
+
     fn is_to_be_asked_again(&self, variants: &Variants) -> bool {
-        self.limits.near_lifetime.is_some() && {
+        self.near_lifetime().is_some() && {
             let now = moment();
-            variants.iter().any(|stored| stored.response.head().near_until.is_some_and(|until| until <= now))
+            variants
+                .iter()
+                .any(|stored| stored.response.head().near_until.0.is_some_and(|until| until <= now))
         }
     }
 
@@ -343,7 +398,9 @@ impl<N: Store, F: Store> Inner<N, F> {
         };
         let mut variants = found.variants.iter().map(named).collect();
         // Not there any more, or still on its way there.
-        let is_only_near = |near: &&Stored| !found.variants.iter().any(|far| is_for_same(near, far));
+        let is_only_near = |near: &&Stored| {
+            !self.is_forgotten(near) && !found.variants.iter().any(|far| is_for_same(near, far))
+        };
         near.iter()
             .filter(is_only_near)
             .rev()
@@ -353,8 +410,8 @@ impl<N: Store, F: Store> Inner<N, F> {
     }
 
     fn is_late(&self, near: &Stored) -> bool {
-        self.limits.near_lifetime.is_some()
-            && near.response.head().near_until.is_some_and(|until| until <= moment())
+        self.near_lifetime().is_some()
+            && near.response.head().near_until.0.is_some_and(|until| until <= moment())
     }
 
     /// Whether what was found far goes near now. Each look counts.
@@ -380,7 +437,9 @@ impl<N: Store, F: Store> Inner<N, F> {
 
     /// What may answer for other queries is judged by its fence for each of them, and stays with the fence that it has far.
     fn may_be_near(&self, response: &StoredResponse) -> bool {
-        response.payload().len() <= self.limits.near_object && !response.may_answer_for_other_queries()
+        response.head().levels() != Levels::Far
+            && response.payload().len() <= self.limits.near_object
+            && !response.may_answer_for_other_queries()
     }
 
     /// Puts near; what is not for the near store is too large for it.
@@ -389,8 +448,9 @@ impl<N: Store, F: Store> Inner<N, F> {
             return PutOutcome::TooLarge;
         }
         let mut response = response.clone();
-        if let Some(lifetime) = self.limits.near_lifetime {
-            Arc::make_mut(&mut response.head).near_until = moment().checked_add(lifetime);
+        let until = self.near_until(response.head());
+        if until.0.is_some() {
+            Arc::make_mut(&mut response.head).near_until = until;
         }
         self.near.store().put(key, response, fence.fence()).await.unwrap_or(PutOutcome::TooLarge)
     }
@@ -406,20 +466,96 @@ impl<N: Store, F: Store> Inner<N, F> {
         }
     }
 
+    /// Puts what is for the near store alone, and ends the use of what that replaces far.
+    async fn put_near_alone(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+        near_fence: Option<LevelFence>,
+    ) -> Result<PutOutcome, StoreError> {
+        let Some(near_fence) = near_fence else {
+            return Err(StoreError::new("put", "the near store does not say what was purged"));
+        };
+        let is_purged = self.replica.judge(key, &response, fence) != Verdict::Untouched;
+        if is_purged || (self.is_own() && self.may_be_purged_elsewhere(&response, fence)) {
+            return Ok(PutOutcome::Superseded);
+        }
+        if !self.announce(key, &response, &LevelFence::of(fence)).await? {
+            return Ok(PutOutcome::Superseded);
+        }
+        let outcome = self.put_near(key, &response, &near_fence).await;
+        if outcome == PutOutcome::Stored && !self.end_use_far(key, &response).await {
+            self.forget_key(key).await;
+            return Ok(PutOutcome::Superseded);
+        }
+        Ok(outcome)
+    }
+
+    /// Ends the use of what a response that is near replaces far: that is not served any more when the response has left the near
+    /// store. By its head, not by a purge: other nodes keep what they have near. Returns `false` where the far one is the newer.
+    ///
+    /// Where the far store fails, its response stays as it is. A cache may lose the newest one.
+    async fn end_use_far(&self, key: &CacheKey, response: &StoredResponse) -> bool {
+        let Ok(found) = self.far.get(key).await else { return true };
+        let selecting = &response.head().reuse().selecting;
+        let far = found.variants.iter();
+        for far in far.filter(|far| far.response.head().reuse().selecting == *selecting) {
+            if response.is_older_than(&far.response) {
+                return false;
+            }
+            let mut head = far.response.head().clone();
+            if !(head.reuse.outdated && head.reuse.lifetime.is_zero()) {
+                (head.reuse.outdated, head.reuse.lifetime) = (true, Duration::ZERO);
+                _ = self.far.freshen(key, far.id, head, far.fence).await;
+            }
+        }
+        true
+    }
+
     /// Gives what is only near a new head, and puts it far with that.
     async fn freshen_near_alone(
         &self,
         key: &CacheKey,
         of: StoredId,
         response: &StoredResponse,
-        near_fence: &Option<LevelFence>,
+        near_fence: Option<&LevelFence>,
+        far_fence: &LevelFence,
+    ) -> Result<PutOutcome, StoreError> {
+        match self.freshen_near(key, of, response, near_fence, far_fence).await? {
+            PutOutcome::Stored => self.far.put(key, response.clone(), far_fence.fence()).await,
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Gives what is near, and not far, a new head.
+    async fn freshen_near(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        response: &StoredResponse,
+        near_fence: Option<&LevelFence>,
         far_fence: &LevelFence,
     ) -> Result<PutOutcome, StoreError> {
         let Some(near_fence) = near_fence else { return Ok(PutOutcome::Superseded) };
-        let head = response.head().clone();
-        match self.near.store().freshen(key, of, head, near_fence.fence()).await? {
-            PutOutcome::Stored => self.far.put(key, response.clone(), far_fence.fence()).await,
-            outcome => Ok(outcome),
+        if !self.announce(key, response, far_fence).await? {
+            return Ok(PutOutcome::Superseded);
+        }
+        let mut head = response.head().clone();
+        head.near_until = self.near_until(&head);
+        self.near.store().freshen(key, of, head, near_fence.fence()).await
+    }
+
+    /// Announces what is going to be near before it is far; `false` where it has been purged.
+    async fn announce(
+        &self,
+        key: &CacheKey,
+        response: &StoredResponse,
+        fence: &LevelFence,
+    ) -> Result<bool, StoreError> {
+        match &self.link {
+            Link::Followed(_, _, announce) => announce(key.clone(), response.clone(), fence.fence()).await,
+            Link::Own(_) => Ok(true),
         }
     }
 
@@ -432,23 +568,28 @@ impl<N: Store, F: Store> Inner<N, F> {
 }
 
 impl<N: Store, F: Store> Inner<N, F> {
-    /// Puts near, and into the far store in a task; `None` where that is not possible.
+    /// Puts near, and into the far store in a task; `None` where that is not possible. What is near and not yet far has to be
+    /// announced, which is a round trip.
     async fn put_in_background(
         self: &Arc<Self>,
         key: &CacheKey,
         response: &StoredResponse,
         near_fence: &LevelFence,
         far_fence: &LevelFence,
-    ) -> Option<PutOutcome> {
+    ) -> Result<Option<PutOutcome>, StoreError> {
         if !self.is_near_open() {
-            return None;
+            return Ok(None);
         }
-        let runtime = Runtime::current()?;
-        let permit = Arc::clone(&self.background).try_acquire_owned().ok()?;
+        let Some(runtime) = Runtime::current() else { return Ok(None) };
+        let Ok(permit) = Arc::clone(&self.background).try_acquire_owned() else { return Ok(None) };
+        if !self.announce(key, response, far_fence).await? {
+            self.forget_key(key).await;
+            return Ok(Some(PutOutcome::Superseded));
+        }
         match self.put_near(key, response, near_fence).await {
             PutOutcome::Stored => {}
-            PutOutcome::Superseded => return Some(PutOutcome::Superseded),
-            PutOutcome::TooLarge => return None,
+            PutOutcome::Superseded => return Ok(Some(PutOutcome::Superseded)),
+            PutOutcome::TooLarge => return Ok(None),
         }
         let (tier, key, response) = (Arc::clone(self), key.clone(), response.clone());
         let far_fence = far_fence.clone();
@@ -467,6 +608,6 @@ impl<N: Store, F: Store> Inner<N, F> {
             }
             drop((far_fence, permit));
         }));
-        Some(PutOutcome::Stored)
+        Ok(Some(PutOutcome::Stored))
     }
 }

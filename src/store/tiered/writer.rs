@@ -9,7 +9,7 @@ use http::HeaderMap;
 use super::Inner;
 use super::level::LevelFence;
 use crate::entry::key::CacheKey;
-use crate::entry::{Payload, ResponseHead, StoredResponse};
+use crate::entry::{Levels, Payload, ResponseHead, StoredResponse};
 use crate::store::content::BoxFuture;
 use crate::store::log::Verdict;
 use crate::store::{ContentWriter, Fence, PutOutcome, Store};
@@ -35,6 +35,9 @@ impl<N: Store, F: Store> ContentWriter for TierWriter<N, F> {
     ) -> BoxFuture<'static, PutOutcome> {
         Box::pin(async move {
             let Self { far_fence, fence, key, tier, writer } = *self;
+            if head.levels() == Levels::Near {
+                return Ok(PutOutcome::TooLarge); // what is only near comes whole
+            }
             // The groups are known by now.
             let response = StoredResponse::new(head.clone(), Payload::default());
             let is_purged = || tier.replica.judge(&key, &response, fence) != Verdict::Untouched;

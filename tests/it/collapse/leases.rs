@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use larder::store::LeaseEnd;
-use larder::{FillLimits, StandardPolicy};
+use larder::{ExplainedCall, FillLimits, StandardPolicy};
 
 use crate::support::leasing::Fleet;
 use crate::support::{Client, Stage, Step, settle};
@@ -287,4 +287,35 @@ async fn variants_that_are_known_have_leases_of_their_own() {
     fleet.origin.call(2).head(&[FRESH, vary]).frame("fr").end();
     german.seen().await.has_body("de");
     french.seen().await.has_body("fr");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explanation_says_who_has_the_lease_and_asks_for_none() {
+    let fleet = Fleet::of(2);
+    let explained = async |of: usize, path: &str| {
+        let request = crate::handle::explain::request(http::Method::GET, path, &[]);
+        let explanation = fleet.nodes[of].handle.explain(&request).await;
+        let step = explanation.steps.iter().find(|step| step.name == "lease");
+        (explanation.call, step.map(|step| step.finding.clone()), explanation.status)
+    };
+    let own_call = ExplainedCall::Foreground { is_conditional: false };
+    let free = "no node has the lease of the call: this one would get it".to_owned();
+    assert_eq!(explained(1, "/").await, (own_call, Some(free), None));
+    let first = fleet.nodes[0].get("/");
+    settle().await;
+    let held = "another node has the lease of the call: the request waits, and gets what that has stored";
+    assert_eq!(explained(1, "/").await, (ExplainedCall::Shared, Some(held.to_owned()), None));
+    assert_eq!(explained(0, "/").await, (ExplainedCall::Shared, None, None), "its own call is under way");
+    assert_eq!(fleet.desk.asked(), 1);
+    fleet.origin.call(0).head(&[STALE_IF_ERROR]).frame("x").end();
+    first.seen().await.has_body("x");
+    fleet.later(61);
+    fleet.desk.rest(Duration::from_secs(7));
+    let rests = "a call of another node has failed: for 7000 ms more, what is stored stands in if it may";
+    let stands_in = (ExplainedCall::None, Some(rests.to_owned()), Some(StatusCode::OK));
+    assert_eq!(explained(1, "/").await, stands_in);
+    assert_eq!(explained(1, "/other").await, (own_call, Some(rests.to_owned()), None));
+    fleet.desk.fail();
+    assert_eq!(explained(1, "/other").await, (own_call, None, None), "nobody knows");
+    assert_eq!((fleet.desk.asked(), fleet.origin.calls()), (1, 1));
 }

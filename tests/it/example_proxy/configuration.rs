@@ -166,12 +166,13 @@ fn the_files_in_the_guides_can_be_used() {
     for (name, content) in [
         ("policy.toml", policy.as_bytes().to_vec()),
         ("peers.txt", secret.as_bytes().to_vec()),
+        ("store-secret", secret.as_bytes().to_vec()),
         ("tls/fullchain.pem", read(&issued.certificate)),
         ("tls/key.pem", read(&issued.key)),
     ] {
         folder.write(name, content);
     }
-    for guide in ["RUNNING.md", "SHIELDING.md"] {
+    for guide in ["FLEET.md", "RUNNING.md", "SHIELDING.md"] {
         let text = std::fs::read_to_string(format!("{}/docs/{guide}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let blocks: Vec<_> =
             text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();

@@ -191,6 +191,22 @@ fn the_packaged_configuration_can_be_used_as_it_is() {
 }
 
 #[test]
+fn the_packaged_configuration_with_the_store_that_it_suggests_can_be_used() {
+    let folder = TempFolder::new();
+    folder.write("store-secret", "a-secret-of-this-fleet\n");
+    let text = text("larder.toml");
+    let lines = text.lines().filter(|line| !line.starts_with("memory = "));
+    let suggested: Vec<_> = lines.map(|line| line.strip_prefix("#   ").unwrap_or(line)).collect();
+    let file = folder.write("larder.toml", suggested.join("\n"));
+    let checked = succeeds(example().arg("check-config").arg(file));
+    for line in
+        ["store = \"memory\"", "store = \"redis-cluster://cache:***@10.0.0.1,", "lease = true", "near = "]
+    {
+        assert!(checked.contains(line), "{line} in {checked}");
+    }
+}
+
+#[test]
 fn the_service_writes_its_log_and_its_policy_reads_its_secrets_and_nothing_else() {
     const TOKEN: &str = "a-token-of-the-admin-service";
     const DEBUG: &str = "a-secret-for-those-who-debug";

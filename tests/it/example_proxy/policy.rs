@@ -55,6 +55,7 @@ fn check_policy_prints_what_it_understood() {
         latency_budget = 2
         immutable = true
         key = { query = { ignore_trackers = true }, cookies = ["a", "b*"], host = false }
+        levels = "far"
         lifetime = { at_least = "1h" }
     "#;
     let expected = "\
@@ -71,6 +72,7 @@ behavior 2, method GET, host static.example.com, path /img/* or *.png:
     immutable                yes
     key                      cookies a, b*; host no; query ignore_trackers yes
     latency_budget           2s
+    levels                   far
     lifetime                 at_least 1h
 ";
     assert_eq!(check(text, &["--key-header", "X-User"]), (0, expected.to_owned()));

@@ -29,7 +29,7 @@ pub fn example() -> Command {
     path.push("origin_proxy");
     assert!(
         path.exists(),
-        "build the example first: cargo build --features admin,metrics,serde,viewer --example origin_proxy"
+        "build the example first: cargo build --features admin,metrics,redis,redis-tls,serde,viewer --example origin_proxy"
     );
     Command::new(path)
 }
@@ -309,6 +309,7 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         ),
         (&["proxy", upstream, upstream], "--upstream http://127.0.0.1:1/ is given twice"),
         (&["proxy", upstream, "--timeout", "1", "--timeout", "1"], "--timeout is given twice"),
+        (&["fleet", "extra"], "'extra' is an argument too many"),
         (&["proxy", "--profile", "fastly", "--profile", "fastly"], "--profile is given twice"),
         (&["proxy", "--viewer-headers", "--viewer-headers"], "--viewer-headers is given twice"),
         (&["check-policy", "--profile", "fastly", "a", "--profile", "fastly"], "--profile is given twice"),
@@ -344,6 +345,7 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         "health-interval SECONDS",
         "health-path PATH",
         "idle SECONDS",
+        "lease  ",
         "max-answer-fields N",
         "max-calls-per-address N",
         "max-calls-per-connection N",
@@ -354,11 +356,18 @@ fn an_invalid_command_line_is_reported_in_one_sentence() {
         "max-query SIZE",
         "max-streams N",
         "name NAME",
+        "near SIZE",
         "peer-token-file FILE",
         "ping SECONDS",
         "server-timing PERCENT",
         "shield URL",
         "stall SECONDS",
+        "store STORE",
+        "store-ca FILE",
+        "store-deadline SECONDS",
+        "store-namespace NAME",
+        "store-replicas N",
+        "store-secret-file FILE",
         "timeout SECONDS",
         "tls-cert FILE",
         "tls-key FILE",

@@ -1,19 +1,14 @@
 //! Edges before a shield before an origin (FA6, FA9): real processes on loopback.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use axum::Router;
 use axum::routing::get;
-use bytes::Bytes;
-use futures_util::future::join_all;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http::StatusCode;
 use tokio::sync::Notify;
 
 use crate::example_proxy::process::{Proxy, in_time, run};
@@ -51,7 +46,7 @@ impl Site {
 }
 
 /// A proxy with an admin service, and where that is.
-fn operated(
+pub fn operated(
     start: impl FnOnce(&[&str]) -> (Proxy, mpsc::Receiver<String>),
     token: &TempFile,
 ) -> (Proxy, String) {
@@ -61,11 +56,11 @@ fn operated(
     (proxy, admin.expect("it says where its admin service listens"))
 }
 
-const TOKEN: &str = "a-token-of-the-admin-service";
+pub const TOKEN: &str = "a-token-of-the-admin-service";
 
 /// A request to an admin service, and its answer.
 #[track_caller]
-fn operate(admin: &str, line: &str, content: &str) -> Message {
+pub fn operate(admin: &str, line: &str, content: &str) -> Message {
     let mut client = Client::over(TcpStream::connect(admin.trim_start_matches("http://")).unwrap());
     let head = format!("{line} HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {TOKEN}\r\n");
     client.send(&format!("{head}content-length: {}\r\n\r\n{content}", content.len()));
@@ -200,21 +195,8 @@ async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_
         || operated(|admin| Proxy::behind_with_lines(&shield.url(), &[&peers, admin].concat()), &token);
     let [(one, one_admin), (other, other_admin)] = [edge(), edge()];
     let edges = [one, other];
-    let connect = async |address: SocketAddr| {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (client, connection) =
-            http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        client
-    };
-    let clients = edges.iter().flat_map(|edge| [(); CONNECTIONS].map(|()| connect(edge.address)));
-    let clients = join_all(clients).await;
-    let ask = async |mut client: http2::SendRequest<Empty<Bytes>>| {
-        let request = Request::get("http://a.example/x").body(Empty::new()).unwrap();
-        let (parts, body) = client.send_request(request).await.unwrap().into_parts();
-        (parts, body.collect().await.unwrap().to_bytes())
-    };
-    let asked = clients.iter().flat_map(|client| (0..STREAMS).map(|_| ask(client.clone())));
+    let addresses: Vec<_> = edges.iter().map(|edge| edge.address).collect();
+    let asked = wire::herds(&addresses, CONNECTIONS, STREAMS, "http://a.example/x").await;
     // All of them are there before there is an answer: at each edge one asks the shield and the others wait, and at the shield one
     // edge waits for the call of the other.
     let waiting = |admin: &str| {
@@ -233,7 +215,7 @@ async fn f06_a_thousand_cold_requests_at_each_of_two_edges_make_one_call_at_the_
         tokio::task::spawn_blocking(all_wait).await.unwrap();
         release.notify_one();
     };
-    let both = async { tokio::join!(join_all(asked), waits) };
+    let both = async { tokio::join!(asked, waits) };
     let (answers, ()) = tokio::time::timeout(GUARD, both).await.expect("one call is enough for all");
     assert_eq!(answers.len(), 2 * CONNECTIONS * STREAMS);
     for (head, content) in answers {

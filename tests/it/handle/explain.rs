@@ -11,6 +11,7 @@ use larder::{
 };
 use proptest::prelude::*;
 
+use crate::support::leasing::Fleet;
 use crate::support::{Bench, Reply, Seen, Stage, Step, cache_builder, cases, settle};
 
 pub fn request(method: Method, path: &str, fields: &[(&str, &str)]) -> Parts {
@@ -197,6 +198,36 @@ async fn a_request_that_would_wait_for_the_call_of_another_one_makes_none() {
     for client in [first, second, third] {
         client.seen().await;
     }
+}
+
+#[tokio::test]
+async fn where_nodes_share_their_calls_it_is_said_that_another_one_may_make_this_one() {
+    let fleet = Fleet::of(2);
+    let first = fleet.nodes[0].get("/");
+    settle().await;
+    let asked = fleet.desk.asked();
+    let asks = async |method: Method, fields: &[(&str, &str)]| {
+        fleet.nodes[1].handle.explain(&request(method, "/", fields)).await
+    };
+    let shares = |explained: &Explanation| {
+        let is_unknown = explained.unknown.iter().any(|what| what.contains("has the lease of this call"));
+        assert_eq!(says(explained, "call", "nodes share their calls by leases"), is_unknown);
+        is_unknown
+    };
+    let explained = asks(Method::GET, &[]).await;
+    assert_eq!(explained.call, ExplainedCall::Shared, "it looks up who has the lease");
+    assert!(says(&explained, "lease", "another node has the lease") && !shares(&explained), "{explained:?}");
+    assert_eq!(fleet.desk.asked(), asked, "an explanation asks for no lease");
+    // Whose answer is for nobody else asks for none.
+    assert!(!shares(&asks(Method::DELETE, &[]).await));
+    let stale_while_revalidate = ("cache-control", "max-age=60, stale-while-revalidate=60");
+    fleet.origin.call(0).head(&[stale_while_revalidate]).frame("x").end();
+    first.seen().await;
+    assert!(!shares(&asks(Method::GET, &[]).await), "a hit needs no call");
+    fleet.later(61);
+    let explained = asks(Method::GET, &[]).await;
+    assert_eq!(explained.call, ExplainedCall::Background);
+    assert!(shares(&explained), "{explained:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
 use larder::store::Store;
-use larder::store::conformance::{Nodes, Subject, check_all};
+use larder::store::conformance::{Capabilities, Nodes, Subject, check_all};
 use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoredResponse};
 use tower::ServiceExt;
 
@@ -112,7 +112,9 @@ impl Nodes for Directory {
 
 #[tokio::test]
 async fn the_store_of_the_example_keeps_the_contract() {
-    check_all(&Subject::new(async || Directory::new()).operations(20)).await;
+    // One process has it to itself: purges are carried out in its files, and their numbers begin anew with it.
+    let promises = Capabilities::all().durable_fences(false);
+    check_all(&Subject::new(async || Directory::new()).capabilities(promises).operations(20)).await;
 }
 
 #[tokio::test]

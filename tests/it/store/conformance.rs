@@ -108,7 +108,13 @@ async fn each_flaw_of_a_store_is_found_and_named_and_each_rule_finds_one() {
             ],
         ),
         (Flaw::MixesStreams, &["streams_at_one_time_do_not_mix"]),
-        (Flaw::NumbersPurgesAlike, &["each_purge_has_a_greater_number_than_those_before"]),
+        (
+            Flaw::NumbersPurgesAlike,
+            &[
+                "each_purge_has_a_greater_number_than_those_before",
+                "a_purge_after_reopening_has_a_greater_number",
+            ],
+        ),
         (Flaw::OpensRangesShort, &["ranges_of_remote_content_are_opened_exactly"]),
         (
             Flaw::PurgesTheFirstTargetOnly,
@@ -189,12 +195,30 @@ async fn each_flaw_of_a_store_is_found_and_named_and_each_rule_finds_one() {
 }
 
 /// What is wrong between nodes or while none of them is there, and the rule that finds it.
-const BETWEEN_NODES: [(records::Flaw, &[&str]); 4] = [
-    (records::Flaw::ForgetsPurges, &["what_was_purged_is_gone_after_reopening"]),
+const BETWEEN_NODES: [(records::Flaw, &[&str]); 5] = [
+    (
+        records::Flaw::CountsAnew,
+        &[
+            "a_fence_from_before_reopening_stands_before_later_purges",
+            "a_purge_after_reopening_has_a_greater_number",
+        ],
+    ),
+    (
+        records::Flaw::ForgetsPurges,
+        &[
+            "what_was_purged_is_gone_after_reopening",
+            "a_fence_from_before_reopening_stands_before_later_purges",
+            "a_purge_after_reopening_has_a_greater_number",
+        ],
+    ),
     (records::Flaw::ForgetsRecords, &["what_is_stored_is_there_after_reopening"]),
     (
         records::Flaw::SparesWhatIsOlder,
-        &["what_was_purged_is_gone_after_reopening", "a_purge_after_reopening_reaches_what_is_older"],
+        &[
+            "what_was_purged_is_gone_after_reopening",
+            "a_purge_after_reopening_reaches_what_is_older",
+            "a_fence_from_before_reopening_stands_before_later_purges",
+        ],
     ),
     (records::Flaw::TakesRecordsOfOtherKeys, &["a_bad_record_is_a_miss_and_is_replaced"]),
 ];

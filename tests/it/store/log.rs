@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
 use larder::store::log::{
-    Appended, FollowLimits, Follower, LogEntry, LogPage, LogState, MarkTable, MemoryLog, NewEntry, PurgeLog,
-    Replica, Verdict,
+    Announced, Appended, FollowLimits, Follower, LogEntry, LogPage, LogState, MarkTable, MemoryLog, NewEntry,
+    PurgeLog, Replica, Verdict,
 };
 use larder::store::{Expired, Fence, Purge, PurgeMode, PurgeScope, PurgeTarget};
 use larder::{CacheKey, StoreError};
@@ -212,6 +212,61 @@ async fn f10_a_purge_that_may_not_have_arrived_is_an_error_and_is_appended_later
     assert!(!other.has(HERE, before) && !other.has(THERE, before) && other.has("http://c/", before));
 }
 
+async fn announce(node: &Node, uri: &str, since: Fence) -> Option<u64> {
+    let (key, response) = (key(uri), response(&[]));
+    node.replica.announce(&node.link, &key, &response, since, Duration::MAX).await.unwrap()
+}
+
+#[tokio::test]
+async fn a33_a_purge_of_uris_is_an_entry_only_where_one_of_them_was_announced() {
+    let log = MemoryLog::default();
+    let (one, other) = (Node::of(&log).await, Node::of(&log).await);
+    let last = async || log.state().await.unwrap().last;
+    let purge = async |targets: &[PurgeTarget]| {
+        one.replica.purge_announced(&one.link, targets, PurgeMode::Remove).await.unwrap()
+    };
+    let (before, empty) = (other.replica.fence(), last().await);
+    let number = purge(&[here()]).await;
+    assert_eq!(last().await, empty);
+    assert!(purge(&[here()]).await > number);
+    // What was asked for before it is not stored, and what is asked for after it is.
+    assert_eq!(announce(&other, HERE, before).await, None);
+    assert!(other.replica.is_noted(&other.link, &key(HERE), before).await.unwrap());
+    let after = other.replica.fence();
+    assert!(!other.replica.is_noted(&other.link, &key(HERE), after).await.unwrap());
+    assert!(announce(&other, THERE, before).await.is_some(), "nobody has purged that");
+    assert!(announce(&other, HERE, after).await.is_some());
+    purge(&[PurgeTarget::uri("http://c/"), here()]).await;
+    assert!(last().await > empty);
+    other.read().await;
+    assert!(!other.has(HERE, after) && other.has(THERE, after));
+    // Everything but a URI is an entry.
+    for target in [PurgeTarget::tag("c"), PurgeTarget::Key(key("http://c/")), PurgeTarget::host("c")] {
+        let before = last().await;
+        purge(&[PurgeTarget::uri("http://d/"), target]).await;
+        assert!(last().await > before);
+    }
+}
+
+#[tokio::test]
+async fn f17_what_was_announced_under_a_number_that_the_log_has_lost_is_known_to_be_lost() {
+    let log = MemoryLog::default();
+    let (one, other) = (Node::of(&log).await, Node::of(&log).await);
+    let before = one.replica.fence();
+    let kept = announce(&one, HERE, before).await.unwrap();
+    one.purge(&PurgeTarget::tag("x")).await;
+    let on_its_way = one.replica.fence();
+    let lost = announce(&one, THERE, on_its_way).await.unwrap();
+    log.lose(0);
+    for node in [&one, &other] {
+        node.read().await;
+        assert!(node.replica.is_announced(kept) && !node.replica.is_announced(lost));
+        assert_eq!(announce(node, THERE, on_its_way).await, None, "a note may be lost");
+        let again = announce(node, THERE, node.replica.fence()).await.unwrap();
+        assert!(node.replica.is_announced(again));
+    }
+}
+
 /// A log whose calls never end.
 struct Frozen;
 
@@ -229,6 +284,10 @@ impl PurgeLog for Frozen {
     }
 
     async fn table(&self) -> Result<Option<MarkTable>, StoreError> {
+        std::future::pending().await
+    }
+
+    async fn announce(&self, _: &[u64], _: Option<Duration>) -> Result<Announced, StoreError> {
         std::future::pending().await
     }
 }
@@ -266,6 +325,10 @@ impl PurgeLog for Scripted {
 
     async fn table(&self) -> Result<Option<MarkTable>, StoreError> {
         Ok(Some(MarkTable::new(self.0.state.incarnation, Vec::new())))
+    }
+
+    async fn announce(&self, _: &[u64], _: Option<Duration>) -> Result<Announced, StoreError> {
+        Ok(Announced::new(self.0.state, 0))
     }
 }
 

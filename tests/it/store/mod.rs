@@ -6,6 +6,7 @@ mod conformance;
 mod disk;
 mod elsewhere;
 pub mod failing;
+mod levels;
 mod log;
 mod memory;
 mod records;

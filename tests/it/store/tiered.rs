@@ -11,19 +11,19 @@ use crate::support::fleet::{FarNode, Shared};
 use crate::support::logs::{key, response_with};
 use crate::support::{Bench, CacheLayer, Reply};
 
-type Tier = TieredStore<MemoryStore, FarNode>;
+pub type Tier = TieredStore<MemoryStore, FarNode>;
 
 fn tier_over(shared: &Shared, limits: TierLimits) -> Tier {
     TieredStore::following(MemoryStore::default(), FarNode::of(shared), limits)
 }
 
-const BOUND: Duration = Duration::from_millis(250);
+pub const BOUND: Duration = Duration::from_millis(250);
 
 /// Two nodes, each with a tier of its own.
 #[derive(Default)]
-struct Tiers {
-    limits: TierLimits,
-    shared: Shared,
+pub struct Tiers {
+    pub limits: TierLimits,
+    pub shared: Shared,
 }
 
 impl Nodes for Tiers {
@@ -47,8 +47,8 @@ impl Nodes for Fars {
 }
 
 /// What no store of these tests has.
-fn promises() -> Capabilities {
-    Capabilities::all().durable(false).statistics(false)
+pub fn promises() -> Capabilities {
+    Capabilities::all().durable(false).durable_fences(false).statistics(false)
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,18 +88,18 @@ async fn a_tier_over_a_store_that_nodes_share_keeps_the_contract() {
     }
 }
 
-const URI: &str = "http://a/x";
+pub const URI: &str = "http://a/x";
 const OTHER: &str = "http://a/y";
 
 /// Whole turns of all tasks, without time.
-async fn turns() {
+pub async fn turns() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
 /// Time goes by as a follower sees it: it polls every 100 ms.
-async fn pass(time: Duration) {
+pub async fn pass(time: Duration) {
     let mut left = time;
     while !left.is_zero() {
         let step = left.min(Duration::from_millis(10));
@@ -110,7 +110,7 @@ async fn pass(time: Duration) {
 }
 
 /// Two nodes that follow the log.
-async fn nodes(limits: &TierLimits) -> (Shared, Tier, Tier) {
+pub async fn nodes(limits: &TierLimits) -> (Shared, Tier, Tier) {
     let shared = Shared::default();
     let tiers = [(); 2].map(|()| tier_over(&shared, limits.clone()));
     turns().await;
@@ -124,18 +124,18 @@ async fn fill<S: Store>(store: &S, uri: &str, content: &str, second: u64) -> Put
     store.put(&key(uri), response_with(&[], content, second), fence).await.unwrap()
 }
 
-fn contents(lookup: &Lookup) -> Vec<String> {
+pub fn contents(lookup: &Lookup) -> Vec<String> {
     let content = |response: &larder::StoredResponse| response.payload().to_bytes().unwrap().to_vec();
     lookup.variants.iter().map(|stored| String::from_utf8(content(&stored.response)).unwrap()).collect()
 }
 
 /// What is found without waiting.
-fn near<S: Store>(store: &S, uri: &str) -> Option<String> {
+pub fn near<S: Store>(store: &S, uri: &str) -> Option<String> {
     store.try_get(&key(uri)).and_then(|lookup| contents(&lookup).pop())
 }
 
 /// What is found by waiting.
-async fn found<S: Store>(store: &S, uri: &str) -> Option<String> {
+pub async fn found<S: Store>(store: &S, uri: &str) -> Option<String> {
     contents(&store.get(&key(uri)).await.unwrap()).pop()
 }
 

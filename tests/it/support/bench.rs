@@ -75,7 +75,15 @@ impl Bench {
     }
 
     pub fn with(builder: CacheBuilder, replies: impl IntoIterator<Item = Reply>) -> Self {
-        let (clock, hand) = Clock::manual();
+        Self::by(Clock::manual(), builder, replies)
+    }
+
+    /// With a clock that something else has, too.
+    pub fn by(
+        (clock, hand): (Clock, ClockHand),
+        builder: CacheBuilder,
+        replies: impl IntoIterator<Item = Reply>,
+    ) -> Self {
         let origin = Origin::new(replies);
         let layer = builder.clock(clock).build();
         Self { cache: layer.layer(origin.clone()), handle: layer.handle(), clock: hand, origin }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use larder::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases};
+use larder::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases};
 use larder::{Clock, MemoryStore, StoreError};
 use tokio::sync::oneshot;
 use tower::Layer;
@@ -116,6 +116,21 @@ impl Leases for Desk {
             }
         };
         Box::pin(ready(Ok(answer)))
+    }
+
+    fn look<'a>(
+        &'a self,
+        name: LeaseName<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<LeaseState, StoreError>> + Send + 'a>> {
+        let LeaseName { has_credentials, key, variant, .. } = name;
+        let name = (key.as_bytes().to_vec(), variant.map(<[u8]>::to_vec), has_credentials);
+        let held = self.held.lock().unwrap();
+        Box::pin(ready(match (held.fails, held.resting) {
+            (true, _) => Err(StoreError::new("look at a lease", "nobody answers")),
+            (_, Some(rest)) => Ok(LeaseState::Resting(rest)),
+            _ if held.by_name.contains_key(&name) => Ok(LeaseState::Held),
+            _ => Ok(LeaseState::Free),
+        }))
     }
 }
 

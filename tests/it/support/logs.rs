@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
 use larder::store::log::{
-    Appended, LogPage, LogState, MarkTable, MemoryLog, NewEntry, PurgeLog, Replica, Verdict,
+    Announced, Appended, LogPage, LogState, MarkTable, MemoryLog, NewEntry, PurgeLog, Replica, Verdict,
 };
 use larder::store::{Fence, PurgeMode, PurgeNumber, PurgeTarget};
 use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoreError, StoredResponse};
@@ -62,6 +62,11 @@ impl PurgeLog for Link {
     async fn table(&self) -> Result<Option<MarkTable>, StoreError> {
         self.whole(())?;
         self.log.table().await
+    }
+
+    async fn announce(&self, uris: &[u64], time: Option<Duration>) -> Result<Announced, StoreError> {
+        self.whole(())?;
+        self.log.announce(uris, time).await
     }
 }
 

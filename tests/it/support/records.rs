@@ -37,6 +37,8 @@ const OTHER: u16 = 9;
 /// What a server or its nodes do wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flaw {
+    /// When the nodes end, what is purged is dropped, and then purges are counted from the first one again.
+    CountsAnew,
     /// No purge is remembered when the nodes end.
     ForgetsPurges,
     /// No record is there when the nodes begin again.
@@ -303,8 +305,18 @@ impl Nodes for Server {
         })
     }
 
-    async fn close(&self, _: [Node; 2]) {
+    async fn close(&self, [node, _]: [Node; 2]) {
         match self.flaw {
+            Flaw::CountsAnew => {
+                for bytes in self.records.all().into_values() {
+                    let (key, _) = Record::decode_any(bytes.into()).unwrap();
+                    let kept = node.found(&key).into_iter().filter(|stored| stored.expired.is_none());
+                    let anew =
+                        |stored: Stored| Recorded::new(stored.id, Fence::from_bits(1), stored.response);
+                    node.write(&key, &Record::new(0, kept.map(anew)));
+                }
+                self.records.log.0.lock().unwrap().clear();
+            }
             Flaw::ForgetsPurges => self.records.log.0.lock().unwrap().clear(),
             Flaw::ForgetsRecords => self.records.bytes.lock().unwrap().clear(),
             _ => {}

@@ -213,6 +213,8 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A server, which ends with this.
 pub struct Server {
     arguments: Vec<String>,
+    /// The words before the program, by which it gets its time from a file.
+    clock: Vec<String>,
     folder: TempFolder,
     kind: Kind,
     pub port: u16,
@@ -225,7 +227,36 @@ impl Server {
     }
 
     pub fn with(kind: Kind, more: &[&str]) -> Self {
-        let (port, folder) = (free_port(), TempFolder::new());
+        Self::in_folder(kind, more, TempFolder::new(), Vec::new())
+    }
+
+    /// A server whose clock shows what [`Server::set_clock`] says. Valkey, as libfaketime can't do that to a program with jemalloc.
+    pub fn with_clock(clock: &str) -> Self {
+        let folder = TempFolder::new();
+        let file = folder.write("clock", clock);
+        let libraries = fs::read_dir("/usr/lib").expect("a folder").flatten();
+        let mut libraries = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+        let library = libraries.find(|library| library.exists()).expect("tests/run installs faketime");
+        let clock = [
+            "env".to_owned(),
+            format!("LD_PRELOAD={}", library.display()),
+            format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
+            "FAKETIME_FMT=%s".to_owned(),
+            "FAKETIME_NO_CACHE=1".to_owned(),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        ];
+        Self::in_folder(Kind::Valkey, &[], folder, clock.into())
+    }
+
+    /// Seconds since 1970, at which the clock stands still; or `+60` or `-60` for so many seconds more or less than the system's.
+    pub fn set_clock(&self, clock: &str) {
+        // In one step: the server may read it at any moment.
+        let next = self.folder.write("clock.next", clock);
+        fs::rename(next, self.folder.path().join("clock")).expect("a file");
+    }
+
+    fn in_folder(kind: Kind, more: &[&str], folder: TempFolder, clock: Vec<String>) -> Self {
+        let port = free_port();
         let fixed = [
             "--bind",
             "127.0.0.1",
@@ -241,7 +272,7 @@ impl Server {
         let port_word = port.to_string();
         let own = ["--port", &port_word];
         let arguments = own.iter().chain(&fixed).chain(more).map(ToString::to_string).collect();
-        let mut server = Self { arguments, folder, kind, port, process: None };
+        let mut server = Self { arguments, clock, folder, kind, port, process: None };
         server.restart();
         server
     }
@@ -249,7 +280,10 @@ impl Server {
     /// At the same port, and empty.
     pub fn restart(&mut self) {
         self.process = None;
-        self.process = Some(Process::start(&self.kind.program(), &self.arguments, self.folder.path()));
+        let program = self.kind.program().display().to_string();
+        let mut words = self.clock.iter().chain([&program]).chain(&self.arguments).cloned();
+        let first = PathBuf::from(words.next().expect("a program"));
+        self.process = Some(Process::start(&first, &words.collect::<Vec<_>>(), self.folder.path()));
         let since = Instant::now();
         while !matches!(ask(self.port, &[b"PING"]), Ok(answer) if answer.is_of_a_server_that_is_ready()) {
             let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
+use hyper::client::conn::http2;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -64,6 +66,36 @@ where
         }
     });
     address
+}
+
+/// `streams` requests for a URL over each of so many connections of HTTP/2 to each of the addresses, all of which are sent before the
+/// first answer is waited for. The connections are there when this returns; what it gives are all answers.
+pub async fn herds(
+    addresses: &[SocketAddr],
+    connections: usize,
+    streams: usize,
+    url: &'static str,
+) -> impl Future<Output = Vec<(http::response::Parts, Bytes)>> {
+    let connect = async |address: SocketAddr| {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (client, connection) =
+            http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let clients = addresses.iter().flat_map(|address| (0..connections).map(|_| connect(*address)));
+    let clients = join_all(clients).await;
+    let asked = clients.iter().flat_map(|client| (0..streams).map(|_| ask(client.clone(), url)));
+    join_all(asked.collect::<Vec<_>>())
+}
+
+async fn ask(
+    mut client: http2::SendRequest<Empty<Bytes>>,
+    url: &'static str,
+) -> (http::response::Parts, Bytes) {
+    let request = Request::get(url).body(Empty::new()).unwrap();
+    let (parts, body) = client.send_request(request).await.unwrap().into_parts();
+    (parts, body.collect().await.unwrap().to_bytes())
 }
 
 /// The head and the bytes of an answer.

@@ -7,6 +7,7 @@ use larder::policy::VaryField;
 use larder::semantics::Credentials;
 use larder::semantics::accept::{Codings, Languages};
 use larder::semantics::freshness::Heuristic;
+use larder::store::Levels;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Value;
@@ -127,6 +128,25 @@ impl From<CredentialsValue> for Credentials {
         match value {
             CredentialsValue::Explicit => Self::Explicit,
             CredentialsValue::Rfc9111 => Self::Rfc9111,
+        }
+    }
+}
+
+/// Which levels of a tier keep responses.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LevelsValue {
+    Both,
+    Far,
+    Near,
+}
+
+impl From<LevelsValue> for Levels {
+    fn from(value: LevelsValue) -> Self {
+        match value {
+            LevelsValue::Both => Self::Both,
+            LevelsValue::Far => Self::Far,
+            LevelsValue::Near => Self::Near,
         }
     }
 }

@@ -15,7 +15,9 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
-pub use self::choices::{CodingsValue, Comparison, CredentialsValue, HeuristicValue, VaryChoices};
+pub use self::choices::{
+    CodingsValue, Comparison, CredentialsValue, HeuristicValue, LevelsValue, VaryChoices,
+};
 pub use self::lifetimes::{AdmissionRule, LifetimeValue, ShortErrors, StatusLifetimes, StatusTimes};
 pub use self::numbers::{Percent, Size, Status, Time};
 pub use self::pages::ErrorPages;

@@ -8,14 +8,14 @@ use http::{HeaderMap, StatusCode};
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
 use larder::store::{
-    Fence, Lease, LeaseAnswer, LeaseEnd, LeaseName, Leases, PutOutcome, RedisConfig, RedisLeases, RedisStore,
-    Store,
+    Fence, Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases, PutOutcome, RedisConfig, RedisLeases,
+    RedisStore, Store,
 };
 use larder::{BoxStore, CacheKey, CacheLayer, Clock, HeadParts, Payload, ResponseHead, StoredResponse};
 use tower::Layer;
 
 use crate::support::Stage;
-use crate::support::servers::{Cluster, Kind, Server};
+use crate::support::servers::{Answer, Cluster, Kind, Server};
 use crate::support::stepped::Stepped;
 
 /// Nodes of a namespace that nobody else has.
@@ -66,7 +66,9 @@ async fn are_given_to_one_node_at_a_time(first: &RedisStore, second: &RedisStore
     let (first, second) = (first.leases(), second.leases());
     let (key, other) = (key("/"), key("/other"));
     let name = LeaseName::new(&key);
+    assert_eq!(second.look(name).await.unwrap(), LeaseState::Free);
     let lease = granted(&first, name).await;
+    assert_eq!(second.look(name).await.unwrap(), LeaseState::Held);
     let mut ends = Vec::new();
     for _ in 0..3 {
         ends.push(held(second.ask(name).await.unwrap()));
@@ -95,6 +97,8 @@ async fn are_given_to_one_node_at_a_time(first: &RedisStore, second: &RedisStore
             other => panic!("{other:?}"),
         }
     }
+    let found = first.look(name).await.unwrap();
+    assert!(matches!(found, LeaseState::NotShareable(left) if left <= minute && !left.is_zero()));
     let name = LeaseName::new(&other);
     let lease = loop {
         // The one from above is given back in the background.
@@ -107,6 +111,8 @@ async fn are_given_to_one_node_at_a_time(first: &RedisStore, second: &RedisStore
     let end = held(second.ask(name).await.unwrap());
     lease.end(LeaseEnd::Failed(minute));
     assert!(matches!(end.await.unwrap(), LeaseEnd::Failed(left) if left <= minute && !left.is_zero()));
+    let found = second.look(name).await.unwrap();
+    assert!(matches!(found, LeaseState::Resting(left) if left <= minute && !left.is_zero()));
     match second.ask(name).await.unwrap() {
         LeaseAnswer::Resting(left) => assert!(left <= minute && !left.is_zero()),
         other => panic!("{other:?}"),
@@ -139,10 +145,26 @@ async fn leases_are_given_to_one_node_at_a_time_by_a_cluster() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_to_end_waits_until_the_servers_know_of_the_ends_of_its_leases() {
+    let server = Server::start(Kind::Redis);
+    let [store] = nodes(&server.url());
+    let leases = store.leases();
+    leases.given_back().await; // there are none
+    let key = key("/");
+    let lease = granted(&leases, LeaseName::new(&key)).await;
+    let given_back = tokio::spawn(async move { leases.given_back().await });
+    tokio::task::yield_now().await;
+    assert!(!given_back.is_finished());
+    lease.end(LeaseEnd::Over);
+    given_back.await.unwrap();
+    assert_eq!(server.ask(&["KEYS", "*:w*"]), Answer::List(Vec::new()));
+}
+
+#[tokio::test]
 async fn a_lease_that_is_held_for_longer_than_its_time_is_renewed() {
     let server = Server::start(Kind::Redis);
     let [store] = nodes(&server.url());
-    let leases = store.leases().time(Duration::from_millis(60));
+    let leases = store.leases().time(Duration::from_millis(600));
     let key = key("/");
     let lease = granted(&leases, LeaseName::new(&key)).await;
     let end = held(leases.ask(LeaseName::new(&key)).await.unwrap());

@@ -171,14 +171,14 @@ async fn found(node: &Node) -> Vec<larder::store::Stored> {
 }
 
 /// A server, its replica, and the way to whichever is the primary.
-struct Pair {
+pub(super) struct Pair {
     primary: Server,
-    replica: Server,
-    way: Faulty,
+    pub(super) replica: Server,
+    pub(super) way: Faulty,
 }
 
 impl Pair {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let primary = Server::with(Kind::Redis, &["--repl-diskless-sync-delay", "0"]);
         let port = primary.port.to_string();
         let replica = Server::with(Kind::Redis, &["--replicaof", "127.0.0.1", &port]);
@@ -189,12 +189,12 @@ impl Pair {
     }
 
     /// From now on, the replica hears nothing. What is in the sockets would still reach it, but for the second command.
-    fn part(&self) {
+    pub(super) fn part(&self) {
         self.replica.freeze();
         self.primary.ask(&["CLIENT", "KILL", "TYPE", "replica"]);
     }
 
-    fn fail_over(&mut self) {
+    pub(super) fn fail_over(&mut self) {
         self.primary.kill();
         self.replica.thaw();
         ok(&self.replica.ask(&["REPLICAOF", "NO", "ONE"]));

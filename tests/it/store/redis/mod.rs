@@ -3,13 +3,19 @@
 //! Nothing here depends on how fast anything is: where a deadline is not the point of a test, it is 20 seconds; where it is, the
 //! server does not answer at all, and what is asserted is what was sent and what was answered.
 
+mod clocks;
 mod conformance;
 mod faults;
+mod floods;
+mod hostile;
 mod leases;
 mod losing;
 mod reading;
 mod setting_up;
 mod tiers;
+mod tiers_losing;
+mod under_load;
+mod versions;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -70,3 +76,15 @@ impl Node {
 
 const HIT: &str = "larder; hit; ttl=60";
 const FILLED: &str = "larder; fwd=uri-miss; stored; ttl=60";
+
+/// Waits for what tasks do.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waited = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waited)
+        .await
+        .unwrap_or_else(|_| panic!("{what} for a minute"));
+}

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use larder::store::{PurgeTarget, RedisAdvice, RedisConfig, RedisStore, Store};
-use larder::{CacheKey, PurgeError};
+use larder::store::{
+    LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases, PurgeTarget, RedisAdvice, RedisConfig, RedisStore,
+    Store, TierLimits, TieredStore,
+};
+use larder::{CacheKey, MemoryStore, PurgeError};
 #[cfg(feature = "redis-tls")]
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -42,40 +45,22 @@ async fn a_bad_set_up_is_warned_of_once() {
     advice_about(&arguments, &[RedisAdvice::NoReplica]).await;
 }
 
-/// The rights that docs/FLEET.md names.
-const RIGHTS: &[&str] = &[
-    "~shop.1:*",
-    "~{shop.1}:*",
-    "-@all",
-    "+get",
-    "+set",
-    "+getrange",
-    "+pexpire",
-    "+unlink",
-    "+del",
-    "+hget",
-    "+hset",
-    "+hlen",
-    "+hgetall",
-    "+xadd",
-    "+xrange",
-    "+xread",
-    "+time",
-    "+eval",
-    "+evalsha",
-    "+ping",
-    "+info",
-    "+wait",
-    "+hello",
-    "+select",
-];
+/// The rights that docs/FLEET.md names, in its words.
+fn rights_of_the_guide() -> Vec<String> {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/FLEET.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let (_, rest) = guide.split_once("ACL SETUSER cache on >secret ").unwrap();
+    let (rights, _) = rest.split_once("```").unwrap();
+    rights.split_whitespace().map(str::to_owned).collect()
+}
 
 #[tokio::test]
 async fn a28_a_user_with_the_rights_that_are_named_is_enough() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = Server::start(kind);
-        let rights = [&["ACL", "SETUSER", "cache", "on", ">secret"][..], RIGHTS].concat();
-        ok(&server.ask(&rights));
+        let rights = rights_of_the_guide();
+        let user = ["ACL", "SETUSER", "cache", "on", ">secret"].into_iter();
+        ok(&server.ask(&user.chain(rights.iter().map(String::as_str)).collect::<Vec<_>>()));
         let of = |namespace: &str| {
             let url = format!("redis://cache:secret@127.0.0.1:{}", server.port);
             Node::new(config(&url).namespace(namespace).slice(16 << 10))
@@ -86,6 +71,19 @@ async fn a28_a_user_with_the_rights_that_are_named_is_enough() {
         other.get("/").await.has_body(&content).told(HIT);
         other.purge(PurgeTarget::tag("news")).await.unwrap();
         one.fill("/", "new").await;
+        // Leases, and a node that waits for one.
+        let (of_key, leases) = (key(), [&one, &other].map(|node| node.store.leases()));
+        let name = LeaseName::new(&of_key);
+        let LeaseAnswer::Granted(lease) = leases[0].ask(name).await.unwrap() else { panic!("it is free") };
+        assert_eq!(leases[1].look(name).await.unwrap(), LeaseState::Held);
+        let LeaseAnswer::Held(held) = leases[1].ask(name).await.unwrap() else { panic!("it is held") };
+        lease.end(LeaseEnd::Over);
+        assert_eq!(held.await, LeaseEnd::Over);
+        // What follows the log.
+        let follower = TieredStore::following(MemoryStore::default(), other.store.clone(), TierLimits::new());
+        while !follower.is_near_open() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         // In another namespace, it may do nothing.
         let error = of("news").store.get(&key()).await.unwrap_err().to_string();
         assert!(error.contains("the server refuses"), "{error}");

@@ -2,45 +2,57 @@
 
 use std::time::Duration;
 
-use larder::store::{PurgeMode, PurgeTarget, RedisStore, Store, TierLimits, TieredStore};
-use larder::{BoxStore, CacheKey, CacheLayer, MemoryStore};
+use larder::store::{
+    Levels, PurgeMode, PurgeTarget, RedisConfig, RedisStore, Store, TierLimits, TieredStore,
+};
+use larder::{BoxStore, CacheKey, CacheLayer, MemoryStore, StandardPolicy};
 
 use super::{FILLED, HIT, config, namespace};
 use crate::support::servers::{Cluster, Kind, Server};
 use crate::support::stores::waited_for;
 use crate::support::{Bench, Reply};
 
-type Tier = TieredStore<MemoryStore, RedisStore>;
+pub(super) type Tier = TieredStore<MemoryStore, RedisStore>;
 
-fn key() -> CacheKey {
+pub(super) fn key() -> CacheKey {
     CacheKey::from_uri(&"http://example.com/".parse().unwrap()).unwrap()
 }
 
 /// So long that no machine is too slow for it.
-fn patient() -> TierLimits {
+pub(super) fn patient() -> TierLimits {
     TierLimits::new().bound(Duration::from_secs(60))
 }
 
-struct Node {
-    bench: Bench,
-    tier: std::sync::Arc<Tier>,
+pub(super) struct Node {
+    pub(super) bench: Bench,
+    pub(super) tier: std::sync::Arc<Tier>,
 }
 
 impl Node {
-    fn new(url: &str, namespace: &str, limits: TierLimits) -> Self {
-        let far = RedisStore::new(config(url).namespace(namespace)).unwrap();
+    pub(super) fn new(url: &str, namespace: &str, limits: TierLimits) -> Self {
+        Self::of(config(url).namespace(namespace), limits)
+    }
+
+    pub(super) fn of(config: RedisConfig, limits: TierLimits) -> Self {
+        Self::keeping(config, limits, Levels::Both)
+    }
+
+    /// One that keeps responses in these levels.
+    fn keeping(config: RedisConfig, limits: TierLimits, levels: Levels) -> Self {
+        let far = RedisStore::new(config).unwrap();
         let tier = std::sync::Arc::new(TieredStore::following(MemoryStore::default(), far, limits));
         let store = BoxStore::new(waited_for(std::sync::Arc::clone(&tier)));
-        Self { bench: Bench::with(CacheLayer::builder(store), []), tier }
+        let policy = StandardPolicy::default().levels(levels);
+        Self { bench: Bench::with(CacheLayer::builder(store).policy(policy), []), tier }
     }
 
     /// Whether it is found without waiting.
-    fn is_near(&self) -> bool {
+    pub(super) fn is_near(&self) -> bool {
         self.tier.try_get(&key()).is_some_and(|lookup| !lookup.variants.is_empty())
     }
 
     /// Asks until it is near, as the log has to be followed first.
-    async fn bring_near(&self, body: &str) {
+    pub(super) async fn bring_near(&self, body: &str) {
         while !self.is_near() {
             self.bench.get("/").await.has_body(body).told(HIT);
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -72,6 +84,33 @@ async fn a_purge_of_another_node_reaches_the_near_tier_by_the_log() {
         purge_reaches_near_tiers(&Server::start(kind).url()).await;
     }
     purge_reaches_near_tiers(&Cluster::shared().url()).await;
+}
+
+/// The servers have nothing of it, and still they have to pass on that it is to go.
+#[tokio::test]
+async fn what_is_near_alone_goes_when_another_node_purges_it_or_sends_an_unsafe_request() {
+    for kind in Kind::ALL {
+        let (server, namespace) = (Server::start(kind), namespace());
+        let [one, other] = [(); 2]
+            .map(|()| Node::keeping(config(&server.url()).namespace(&namespace), patient(), Levels::Near));
+        for method in [None, Some(http::Method::POST)] {
+            one.bench.origin.then(Reply::cc("x", "max-age=60"));
+            one.bench.get("/").await.has_body("x").told(FILLED);
+            one.bring_near("x").await;
+            match method {
+                None => {
+                    _ = other.tier.invalidate(&[PurgeTarget::Key(key())], PurgeMode::Remove).await.unwrap()
+                }
+                Some(method) => {
+                    other.bench.origin.then(Reply::new("done"));
+                    other.bench.send(method, "/", &[]).await.has_body("done");
+                }
+            }
+            while one.is_near() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
 }
 
 #[tokio::test]
