@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use larder::CacheKey;
 use larder::store::conformance::concurrency::what_is_done_at_one_time_is_as_if_done_in_one_order;
 use larder::store::conformance::purging::a_purge_leaves_alone_what_it_does_not_name;
 use larder::store::conformance::{Capabilities, Nodes, Subject, check_all};
-use larder::store::{DiskStore, DiskStoreBuilder, TierLimits, TieredStore};
-use larder::{CacheKey, MemoryStore};
+use larder::store::{DiskStore, DiskStoreBuilder};
 
 use super::Place;
 
@@ -51,31 +51,6 @@ impl Nodes for Folder {
     }
 }
 
-/// The same behind memory.
-struct Tiers(Folder);
-
-impl Nodes for Tiers {
-    type Store = TieredStore<MemoryStore, DiskStore>;
-
-    async fn open(&self) -> [Self::Store; 2] {
-        let [disk, _] = self.0.open().await;
-        let tier = TieredStore::new(MemoryStore::default(), disk, TierLimits::new());
-        [tier.clone(), tier]
-    }
-
-    async fn close(&self, handles: [Self::Store; 2]) {
-        handles[0].far().close().await;
-    }
-
-    async fn bytes(&self, key: &CacheKey) -> Option<Vec<u8>> {
-        self.0.bytes(key).await
-    }
-
-    async fn overwrite(&self, key: &CacheKey, bytes: Vec<u8>) {
-        self.0.overwrite(key, bytes).await;
-    }
-}
-
 /// Of more than 1,024 prefixes, the oldest count for their hosts, which share places with other names.
 fn promises() -> Capabilities {
     Capabilities::all().exact_purges(false)
@@ -97,10 +72,4 @@ async fn the_disk_store_keeps_the_contract() {
 #[tokio::test]
 async fn a_small_disk_store_keeps_the_contract_on_one_thread() {
     keeps_the_contract(|builder| builder.capacity(16 << 20).max_object(1 << 20).max_variants(3)).await;
-}
-
-#[tokio::test]
-async fn memory_before_a_disk_store_keeps_the_contract() {
-    let tiers = async || Tiers(Folder::with(|builder| builder));
-    check_all(&Subject::new(tiers).capabilities(promises().statistics(false)).operations(50)).await;
 }
