@@ -51,6 +51,7 @@
 //! | `axum` | yes | reads axum's `OriginalUri`, so that nested routers key by the URI the client asked for |
 //! | `blake3` | no | strong entity tags: `Tagging::strong()` |
 //! | `conformance` | no | for tests: the contract of stores (`store::conformance`), and a store with faults (`store::chaos`) |
+//! | `disk` | no | responses in a folder, across restarts: `store::DiskStore`; needs Rust 1.90 |
 //! | `metrics` | no | counters, gauges and histograms, by the facade of that name: `MetricsObserver` |
 //! | `redis` | no | responses shared by a fleet, in Redis or Valkey: `store::RedisStore` |
 //! | `redis-tls` | no | the same by TLS: `rediss://` |
@@ -150,6 +151,9 @@ pub use viewer::ViewerLayer;
 mod documents {
     #[doc = include_str!("../docs/ADMIN.md")]
     struct Admin;
+    #[cfg(feature = "disk")]
+    #[doc = include_str!("../docs/DISK.md")]
+    struct Disk;
     #[cfg(feature = "redis")]
     #[doc = include_str!("../docs/FLEET.md")]
     struct Fleet;

@@ -45,7 +45,7 @@ mod real {
         }
 
         /// Runs what blocks a thread on one where that stops nobody else.
-        #[cfg(any(feature = "admin", feature = "viewer"))]
+        #[cfg(any(feature = "admin", feature = "disk", feature = "viewer"))]
         pub(crate) fn spawn_blocking<T: Send + 'static>(
             &self,
             work: impl FnOnce() -> T + Send + 'static,
@@ -184,7 +184,7 @@ mod explored {
         }
     }
 
-    #[cfg(any(feature = "admin", feature = "viewer"))]
+    #[cfg(any(feature = "admin", feature = "disk", feature = "viewer"))]
     impl Runtime {
         pub(crate) fn spawn_blocking<T: Send + 'static>(
             &self,

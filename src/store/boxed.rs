@@ -219,6 +219,9 @@ macro_rules! pass_on {
     };
 }
 
+#[cfg(feature = "disk")]
+pub(super) use pass_on;
+
 impl BoxStore {
     fn inner(&self) -> &dyn DynStore {
         &*self.0

@@ -34,6 +34,7 @@ use crate::semantics::range::ByteRange;
 /// call through as a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardLimits {
+    content: Option<Duration>,
     failures: u32,
     pause: Duration,
     purge: Duration,
@@ -49,6 +50,7 @@ const fn by_default(limit: Duration) -> Duration {
 impl Default for GuardLimits {
     fn default() -> Self {
         Self {
+            content: None,
             failures: 8,
             pause: Duration::from_millis(250),
             purge: by_default(Duration::from_secs(2)),
@@ -62,6 +64,14 @@ impl GuardLimits {
     /// 250 ms for a read, 2 s for a write, 2 s for a purge; 8 failures in a row; a probe every 250 ms.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How long the next frame of opened content may take; default as long as a [read](Self::read). A client to whom a part of the
+    /// content was sent gains nothing by an early end.
+    #[must_use]
+    pub fn content(mut self, limit: Duration) -> Self {
+        self.content = Some(limit);
+        self
     }
 
     /// After how many failures in a row the circuit is open; default 8, at least 1.
@@ -87,7 +97,7 @@ impl GuardLimits {
     }
 
     /// How long [`Store::get`], [`Store::open`] and [`Store::purged_since`] may take, and how long the next frame of opened
-    /// content; default 250 ms. It is what a request loses where the store hangs.
+    /// content, unless [that](Self::content) is set; default 250 ms. It is what a request loses where the store hangs.
     #[must_use]
     pub fn read(mut self, limit: Duration) -> Self {
         self.read = limit;
@@ -347,7 +357,7 @@ impl Body for GuardedBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Polled>> {
-        let limit = self.guard.limits.read;
+        let limit = self.guard.limits.content.unwrap_or(self.guard.limits.read);
         loop {
             let (body, polled) = match std::mem::replace(&mut self.state, BodyState::Ended) {
                 BodyState::Ended => return Poll::Ready(None),

@@ -10,6 +10,8 @@ pub mod record;
 mod boxed;
 mod breaker;
 mod content;
+#[cfg(feature = "disk")]
+mod disk;
 mod guarded;
 mod lease;
 mod lookup;
@@ -18,6 +20,8 @@ mod notation;
 mod places;
 mod purge;
 mod purges;
+#[cfg(any(feature = "disk", feature = "redis"))]
+mod random;
 mod receipt;
 #[cfg(feature = "redis")]
 mod redis;
@@ -30,6 +34,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "disk")]
+pub use self::disk::{DiskError, DiskStore, DiskStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::{
     InvalidRedisConfig, RedisAdvice, RedisConfig, RedisHealth, RedisLeases, RedisLog, RedisStore,

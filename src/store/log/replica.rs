@@ -270,6 +270,19 @@ impl Replica {
         self.append(log, Wanted { asks: false, purge }).await
     }
 
+    /// The entry by which a log remembers a purge.
+    #[cfg(feature = "disk")]
+    pub(in crate::store) fn entry(&self, purge: bytes::Bytes) -> NewEntry {
+        let known = reading(&self.known);
+        let marks = known.stamps.marks_of(&read(&purge));
+        NewEntry { above: known.above(), asks: Vec::new(), marks, purge }
+    }
+
+    /// Takes an entry that was appended. Of several ones the first comes first.
+    pub(in crate::store) fn take_appended(&self, purge: bytes::Bytes, appended: Appended) {
+        self.change(|known| known.take_appended(purge, appended));
+    }
+
     /// [`Replica::purge`] for a store that announces what it stores ([`Replica::announce`]): a purge of URIs under which nothing is
     /// stored, or about to be, adds no entry.
     ///
@@ -426,7 +439,7 @@ struct Unsure<'a> {
 impl Unsure<'_> {
     fn has_arrived(mut self, appended: Appended) {
         if let Some(wanted) = self.wanted.take() {
-            self.replica.change(|known| known.take_appended(wanted.purge, appended));
+            self.replica.take_appended(wanted.purge, appended);
         }
     }
 }

@@ -20,12 +20,12 @@ use super::gets::Gets;
 use super::leases::Tokens;
 use super::link::Link;
 use super::log::RedisLog;
-use super::random::random;
 use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::runtime::{Runtime, joined};
 use crate::store::log::{Announced, LogState, Replica, Verdict, is_noted};
+use crate::store::random::random;
 use crate::store::record::{FORMAT, Record, RecordNames, Recorded};
 use crate::store::{Fence, Lookup, PutOutcome, Stored, StoredId, Variants};
 

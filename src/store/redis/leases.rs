@@ -21,11 +21,11 @@ use tokio::sync::{oneshot, watch};
 use super::content::milliseconds;
 use super::error::LinkError;
 use super::inner::Inner;
-use super::random::random;
 use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::runtime::{Deadline, Mutex, Runtime, lock, pause};
 use crate::store::content::BoxFuture;
+use crate::store::random::random;
 use crate::store::record::FORMAT;
 use crate::store::{Lease, LeaseAnswer, LeaseEnd, LeaseName, LeaseState, Leases};
 

@@ -16,13 +16,13 @@ use super::content::milliseconds;
 use super::error::LinkError;
 use super::link::Link;
 use super::log_scripts::{KEYS, LogScript};
-use super::random::random;
 use super::scripts::Script;
 use crate::error::StoreError;
 use crate::runtime::Deadline;
 use crate::store::log::{
     Announced, Appended, LogEntry, LogPage, LogState, Lost, Mark, MarkTable, NewEntry, PurgeLog,
 };
+use crate::store::random::random;
 use crate::store::record::FORMAT;
 
 /// How many entries the stream keeps; a few hundred more, as it is trimmed by whole nodes.

@@ -29,7 +29,6 @@ mod leases;
 mod link;
 mod log;
 mod log_scripts;
-mod random;
 mod scripts;
 mod writer;
 

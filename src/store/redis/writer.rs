@@ -9,11 +9,11 @@ use http::HeaderMap;
 use super::content::{LINGER, ON_ITS_WAY, new_content};
 use super::error::LinkError;
 use super::inner::{Inner, Replaces};
-use super::random::random_wide;
 use crate::entry::key::CacheKey;
 use crate::entry::{Payload, RemoteContent, ResponseHead, StoredResponse};
 use crate::runtime::from_now_on;
 use crate::store::content::BoxFuture;
+use crate::store::random::random_wide;
 use crate::store::{ContentWriter, Fence, PutOutcome};
 
 /// Writes slices, and at last the record that has them. Nobody knows of them before that.

@@ -2,6 +2,8 @@
 
 mod chaos;
 mod conformance;
+#[cfg(feature = "disk")]
+mod disk;
 mod elsewhere;
 pub mod failing;
 mod levels;

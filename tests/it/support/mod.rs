@@ -22,6 +22,8 @@ pub mod logs;
 #[cfg(feature = "viewer")]
 pub mod mmdb;
 pub mod naive;
+#[cfg(feature = "disk")]
+pub mod on_disk;
 pub mod origin;
 pub mod raw;
 #[cfg(feature = "metrics")]

@@ -3,7 +3,8 @@
 //! `LARDER_STORE=slow` runs the scenarios over [`slow`], which answers nothing at once, [`Remembering`], which is told of half
 //! of what is on its way, and [`Written`], which keeps what it has read of what it has written; `LARDER_STORE=elsewhere` over
 //! [`Elsewhere`], which takes content while it comes and opens it on demand; `LARDER_STORE=streams` over a slow one of those.
-//! Scenarios whose premise is content in memory fail over the last two.
+//! `LARDER_STORE=disk` over a [`DiskStore`](larder::store::DiskStore) in a folder of its own. Scenarios whose premise is content in
+//! memory fail over the last three.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -44,6 +45,8 @@ pub fn cache_builder_over(store: MemoryStore) -> CacheBuilder {
 /// The store of this run over this one. Nodes that share a store share this.
 pub fn store_over(store: MemoryStore) -> BoxStore {
     match kind() {
+        #[cfg(feature = "disk")]
+        Kind::Disk => BoxStore::new(waited_for(super::on_disk::OnDisk::like(&store))),
         Kind::Elsewhere => BoxStore::new(Elsewhere::of(store)),
         Kind::Memory => BoxStore::new(store),
         Kind::Slow => BoxStore::new(slow(Remembering::half_of(Written::of(store)))),
@@ -53,6 +56,8 @@ pub fn store_over(store: MemoryStore) -> BoxStore {
 
 #[derive(Clone, Copy)]
 enum Kind {
+    #[cfg(feature = "disk")]
+    Disk,
     Elsewhere,
     Memory,
     Slow,
@@ -62,18 +67,27 @@ enum Kind {
 /// The store of this run.
 fn kind() -> Kind {
     static KIND: LazyLock<Kind> = LazyLock::new(|| match std::env::var("LARDER_STORE").as_deref() {
+        #[cfg(feature = "disk")]
+        Ok("disk") => Kind::Disk,
         Ok("elsewhere") => Kind::Elsewhere,
         Ok("memory") | Err(_) => Kind::Memory,
         Ok("slow") => Kind::Slow,
         Ok("streams") => Kind::Streams,
-        Ok(other) => panic!("LARDER_STORE is `memory`, `slow`, `elsewhere` or `streams`, not `{other}`"),
+        Ok(other) => {
+            panic!("LARDER_STORE is `memory`, `slow`, `elsewhere`, `streams` or `disk`, not `{other}`")
+        }
     });
     *KIND
 }
 
 /// Whether the store of this run takes its time.
 pub fn is_slow() -> bool {
-    matches!(kind(), Kind::Slow | Kind::Streams)
+    match kind() {
+        #[cfg(feature = "disk")]
+        Kind::Disk => true,
+        Kind::Slow | Kind::Streams => true,
+        Kind::Elsewhere | Kind::Memory => false,
+    }
 }
 
 /// A store some of whose calls go wrong.
@@ -96,7 +110,7 @@ fn restless<S: Store>(store: S, seed: u64, faults: impl IntoIterator<Item = Faul
 }
 
 /// A store to which nothing is done, except that whoever reads an answer waits until what comes of it is stored.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "disk", feature = "redis"))]
 pub fn waited_for<S: Store>(store: S) -> ChaosStore<S> {
     restless(store, 0, [])
 }

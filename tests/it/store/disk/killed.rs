@@ -1,0 +1,164 @@
+//! A process that is killed at any moment, and what the next one finds.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri};
+use http_body_util::BodyExt;
+use larder::semantics::reuse::Reuse;
+use larder::semantics::vary::Selecting;
+use larder::store::{BeginOutcome, DiskStore, PurgeMode, PurgeTarget, Store};
+use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoredResponse};
+
+use super::{Place, Process, place_of_parent};
+
+const KEYS: u64 = 8;
+/// How often the process is killed.
+const KILLS: u64 = 12;
+/// Versions of one process are below those of the next.
+const VERSIONS: u64 = 1_000_000;
+
+fn key(number: u64) -> CacheKey {
+    let uri: Uri = format!("http://example.com/{number}/page").parse().unwrap();
+    CacheKey::from_uri(&uri).unwrap()
+}
+
+fn head() -> ResponseHead {
+    let reuse = Reuse::new(UNIX_EPOCH, UNIX_EPOCH, Duration::from_secs(60), Selecting::default());
+    let mut fields = HeaderMap::new();
+    fields.insert("content-type", "text/plain".parse().unwrap());
+    ResponseHead::from_parts(HeadParts::new(StatusCode::OK, fields, reuse)).unwrap()
+}
+
+/// Content that says which version it is: in a record, or in a file of its own.
+fn content(number: u64, version: u64) -> String {
+    let line = format!("{number} {version};");
+    line.repeat(if version.is_multiple_of(3) { 20_000 } else { 50 })
+}
+
+fn version_of(number: u64, content: &str) -> u64 {
+    let first = content.split(';').next().unwrap();
+    let version = first.strip_prefix(&format!("{number} ")).unwrap().parse().unwrap();
+    assert!(
+        content == self::content(number, version),
+        "version {version} of {number} is not as it was stored"
+    );
+    version
+}
+
+/// What names the key.
+fn target(number: u64, version: u64) -> PurgeTarget {
+    match version % 4 {
+        0 => PurgeTarget::Key(key(number)),
+        1 => PurgeTarget::Uri(key(number).uri().into()),
+        2 => PurgeTarget::path(format!("/{number}/page")),
+        _ => PurgeTarget::prefix(format!("http://example.com/{number}/")),
+    }
+}
+
+async fn store(store: &DiskStore, number: u64, version: u64) {
+    let key = key(number);
+    let expected = store.expect(&key);
+    let fence = expected.fence().unwrap();
+    let content = Bytes::from(content(number, version));
+    if content.len() < 65_536 {
+        let response = StoredResponse::new(head(), Payload::from_bytes(content));
+        store.put(&key, response, fence).await.unwrap();
+        return;
+    }
+    let BeginOutcome::Writer(mut writer) = store.begin(&key, None, fence).await.unwrap() else {
+        panic!("no writer");
+    };
+    for at in (0..content.len()).step_by(65_536) {
+        let _ = writer.write(content.slice(at..content.len().min(at + 65_536))).await.unwrap();
+    }
+    writer.commit(head(), None).await.unwrap();
+}
+
+/// Stores and purges until it is killed. Each line says of a key that nothing is there up to a version.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "the process that is killed in f11_what_a_killed_process_has_left_is_right_and_what_it_purged_is_gone"]
+async fn the_process_that_is_killed() {
+    let Some(folder) = place_of_parent() else { return };
+    let first: u64 = std::env::var("LARDER_TEST_VERSION").unwrap().parse().unwrap();
+    let disk = crate::support::on_disk::patient(&folder).open().await.unwrap();
+    let tasks = (0..KEYS).map(|number| {
+        let disk = disk.clone();
+        tokio::spawn(async move {
+            for version in first.. {
+                store(&disk, number, version).await;
+                if version % 5 == number % 5 {
+                    disk.invalidate(&[target(number, version)], PurgeMode::Remove).await.unwrap();
+                    // In one piece, with a line of its own: the harness prints, too.
+                    use std::io::Write;
+                    std::io::stdout()
+                        .lock()
+                        .write_all(format!("\npurged {number} {version}\n").as_bytes())
+                        .unwrap();
+                }
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+}
+
+/// The version under a key, if anything is there.
+async fn found(disk: &DiskStore, number: u64) -> Option<u64> {
+    let key = key(number);
+    let lookup = disk.get(&key).await.unwrap();
+    let stored = lookup.variants.first()?;
+    assert!(stored.expired.is_none());
+    let payload = stored.response.payload();
+    let content = match payload.as_remote() {
+        None => payload.to_bytes().unwrap(),
+        Some(remote) => disk.open(&key, remote, None).await.unwrap()?.collect().await.unwrap().to_bytes(),
+    };
+    Some(version_of(number, std::str::from_utf8(&content).unwrap()))
+}
+
+#[tokio::test]
+async fn f11_what_a_killed_process_has_left_is_right_and_what_it_purged_is_gone() {
+    let place = Place::new();
+    let (mut all, mut purged) = (0, HashMap::new());
+    for kill in 0..KILLS {
+        let first = kill * VERSIONS + 1;
+        let version = ("LARDER_TEST_VERSION", first.to_string());
+        let mut process = Process::of_test(module_path!(), "the_process_that_is_killed", &place, &[version]);
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let mut note = |line: &str| {
+            if let Some((number, version)) =
+                line.strip_prefix("purged ").and_then(|line| line.split_once(' '))
+            {
+                purged.insert(number.parse::<u64>().unwrap(), version.parse::<u64>().unwrap());
+                return 1;
+            }
+            0
+        };
+        // Another moment each time.
+        let mut left = 1 + kill * 7;
+        while left > 0 {
+            left -= note(&lines.next().expect("it goes on").unwrap());
+        }
+        process.0.kill().unwrap();
+        // What it has said before it was killed counts, too.
+        for line in lines {
+            let _ = note(&line.unwrap());
+        }
+        process.0.wait().unwrap();
+        let disk = place.builder().open().await.unwrap();
+        for number in 0..KEYS {
+            if let Some(version) = found(&disk, number).await {
+                all += 1;
+                let gone = purged.get(&number).copied().unwrap_or_default();
+                assert!(version > gone, "version {version} of {number} is back, purged up to {gone}");
+            }
+        }
+        assert_eq!(std::fs::read_dir(place.path().join("staged")).unwrap().count(), 0);
+        disk.close().await;
+    }
+    assert!(all > KILLS, "what was stored is found: {all}");
+}

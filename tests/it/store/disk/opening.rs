@@ -1,0 +1,211 @@
+//! How a folder is opened, and closed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use larder::store::{DiskStore, PurgeMode, PurgeTarget, Store};
+
+use super::{HIT, Node, Place, Process, large, place_of_parent};
+
+#[tokio::test]
+async fn a_store_is_warm_after_it_was_opened_again() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/small", "small").await;
+    node.fill("/large", &large()).await;
+    let held = node.held();
+    let node = node.again(&place).await;
+    assert_eq!(node.held(), held);
+    node.hits("/small", "small").await;
+    node.hits("/large", &large()).await;
+}
+
+#[tokio::test]
+async fn a_store_that_nobody_closed_is_warm_too() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/", "kept").await;
+    drop(node);
+    let node = loop {
+        // The folder is let go in the background.
+        match place.builder().open().await {
+            Ok(store) => break store,
+            Err(error) => assert!(error.is_in_use(), "{error}"),
+        }
+    };
+    assert_eq!(node.statistics().entries, 1);
+}
+
+#[tokio::test]
+async fn one_store_at_a_time_has_a_folder_open() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    let error = place.builder().open().await.unwrap_err();
+    assert!(error.is_in_use());
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the folder {} cannot be used as a store: another process, or another store of this one, has it open",
+            place.path().display()
+        )
+    );
+    node.store.close().await;
+    Node::open(&place).await;
+}
+
+#[tokio::test]
+#[ignore = "the other process of a_second_process_on_one_folder_gets_an_error"]
+async fn the_second_process() {
+    let Some(folder) = place_of_parent() else { return };
+    assert!(DiskStore::builder(folder).open().await.unwrap_err().is_in_use());
+}
+
+#[tokio::test]
+async fn a_second_process_on_one_folder_gets_an_error() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    let mut process = Process::of_test(module_path!(), "the_second_process", &place, &[]);
+    assert!(process.0.wait().unwrap().success());
+    node.fill("/", "nobody is harmed").await;
+}
+
+#[tokio::test]
+async fn a_closed_store_fails_and_requests_go_to_the_origin() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/", "stored").await;
+    node.store.close().await;
+    node.store.close().await;
+    assert!(node.store.invalidate(&[PurgeTarget::All], PurgeMode::Remove).await.is_err());
+    node.fetch("/", "from the origin").await.told("larder; fwd=miss; detail=\"store\"");
+}
+
+#[tokio::test]
+async fn files_are_their_owners_only() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/small", "small").await;
+    node.fill("/large", &large()).await;
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let top = ["lock", "last", "purges.redb"].map(|name| place.path().join(name));
+    for path in place.files().iter().chain(&top) {
+        assert_eq!(mode(path), 0o600, "{}", path.display());
+        if let Some(folder) = path.parent().filter(|folder| *folder != place.path()) {
+            assert_eq!(mode(folder), 0o700, "{}", folder.display());
+        }
+    }
+}
+
+/// A file system that is mounted for a test, if that can be done.
+pub(super) struct Mount(std::path::PathBuf);
+
+impl Mount {
+    pub(super) fn tmpfs(place: &Place, options: &str) -> Option<Self> {
+        let mount = Self(place.path().to_owned());
+        let is_mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "larder"])
+            .arg(&mount.0)
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if is_mounted {
+            return Some(mount);
+        }
+        std::mem::forget(mount);
+        println!("not tried: no file system can be mounted here");
+        None
+    }
+
+    fn again(&self, options: &str) {
+        let output = std::process::Command::new("mount").args(["-o", options]).arg(&self.0).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_an_error() {
+    let place = Place::new();
+    let Some(mount) = Mount::tmpfs(&place, "size=8m") else { return };
+    let node = Node::open(&place).await;
+    node.fill("/", "stored").await;
+    node.store.close().await;
+    drop(node);
+    mount.again("remount,ro");
+    let error = place.builder().open().await.unwrap_err();
+    assert!(!error.is_in_use() && error.to_string().contains("Read-only file system"), "{error}");
+    mount.again("remount,rw");
+    Node::open(&place).await.hits("/", "stored").await;
+}
+
+#[tokio::test]
+async fn what_is_in_the_place_of_a_folder_is_an_error() {
+    let place = Place::new();
+    fs::write(place.path().join("file"), "").unwrap();
+    let error = DiskStore::builder(place.path().join("file")).open().await.unwrap_err();
+    assert!(!error.is_in_use() && error.path() == place.path().join("file"), "{error}");
+}
+
+#[tokio::test]
+async fn f11_a_full_disk_costs_old_entries_and_no_answer() {
+    let place = Place::new();
+    let Some(_mount) = Mount::tmpfs(&place, "size=12m") else { return };
+    // It is told that there is more.
+    let node = Node::open(&place).await;
+    for number in 0..80 {
+        node.fetch(&format!("/{number}"), &large()).await;
+        node.fetch(&format!("/small/{number}"), "small").await;
+    }
+    let hits = async |node: &Node| {
+        let mut hits = 0;
+        for number in 0..80 {
+            node.bench.origin.then(crate::support::Reply::cc(&large(), "no-store"));
+            let seen = super::is(node.get(&format!("/{number}")).await, &large());
+            hits += usize::from(seen.cache_status() == HIT);
+        }
+        hits
+    };
+    let before = hits(&node).await;
+    assert!((20..42).contains(&before), "{before} hits");
+    // A purge finds room, too.
+    node.purge(PurgeTarget::host("example.com")).await;
+    assert_eq!(hits(&node).await, 0);
+    node.store.close().await;
+    drop(node);
+    let node = Node::open(&place).await;
+    assert_eq!(hits(&node).await, 0);
+}
+
+#[tokio::test]
+async fn another_format_is_started_empty() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/", "stored").await;
+    node.store.close().await;
+    // As a version with another format would find it: the database is none of its own.
+    fs::write(place.path().join("purges.redb"), "another format").unwrap();
+    let node = Node::open(&place).await;
+    assert_eq!((node.held(), place.files().len()), ((0, 0), 0));
+    node.fill("/", "stored anew").await;
+}
+
+#[tokio::test]
+async fn a_smaller_capacity_keeps_what_was_used_last() {
+    let place = Place::new();
+    let node = Node::with(place.builder().capacity(64 << 20)).await;
+    for number in 0..100 {
+        node.fill(&format!("/{number}"), &large()).await;
+    }
+    node.store.close().await;
+    let node = Node::with(place.builder().capacity(8 << 20)).await;
+    let (bytes, entries) = node.held();
+    assert!(bytes <= 8 << 20 && entries >= 20, "{bytes} bytes, {entries} keys");
+    assert_eq!(place.records().len() as u64, entries);
+    assert_eq!(place.contents().len() as u64, entries);
+    node.hits("/99", &large()).await;
+    node.fill("/0", &large()).await;
+}
