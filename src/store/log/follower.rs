@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{PurgeLog, Replica};
+use crate::entry::key::CacheKey;
 use crate::error::StoreError;
 use crate::runtime::{Deadline, Runtime, pause};
 use crate::store::Store;
@@ -16,6 +17,12 @@ pub trait Followed: Store {
 
     /// The log.
     fn log(&self) -> Arc<Self::Log>;
+
+    /// Whether this node has the lease of a call under a key ([`Leases`](crate::store::Leases)), whose result other nodes wait for: a
+    /// tier puts that at once. Default `false`.
+    fn has_lease(&self, _key: &CacheKey) -> bool {
+        false
+    }
 
     /// What this node knows of the log. It is by this that the store judges, and its fences are those of this.
     fn replica(&self) -> &Arc<Replica>;

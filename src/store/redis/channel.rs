@@ -24,7 +24,7 @@ pub(super) struct Channel(Arc<Shared>);
 
 struct Shared {
     /// Of connections that were made.
-    made: AtomicU64,
+    made: Arc<AtomicU64>,
     state: watch::Sender<State>,
     target: Arc<Target>,
     /// Commands in a row that were too late.
@@ -49,13 +49,23 @@ enum State {
 
 impl Channel {
     pub(super) fn new(target: Arc<Target>, within: Duration) -> Self {
+        Self::counted(target, within, Arc::default())
+    }
+
+    fn counted(target: Arc<Target>, within: Duration, made: Arc<AtomicU64>) -> Self {
         Self(Arc::new(Shared {
-            made: AtomicU64::new(0),
+            made,
             state: watch::Sender::new(State::Idle),
             target,
             too_late: AtomicU32::new(0),
             within,
         }))
+    }
+
+    /// Another connection to the same servers, which is counted with this one.
+    pub(super) fn another(&self) -> Self {
+        let Shared { made, target, within, .. } = &*self.0;
+        Self::counted(Arc::clone(target), *within, Arc::clone(made))
     }
 
     /// Sends a command, twice where the connection turned out to be lost: each command of this store may be repeated.

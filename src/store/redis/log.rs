@@ -32,8 +32,8 @@ const FIELDS: &str = "136000";
 /// The most entries of a page.
 const PAGE: usize = 1_000;
 
-/// The log of purges of a [`RedisStore`](super::RedisStore), for a near tier that follows it: its long polls have a connection of their
-/// own.
+/// The log of purges of a [`RedisStore`](super::RedisStore), for a near tier that follows it: each that the store
+/// gives has a connection of its own for long polls.
 #[derive(Clone)]
 pub struct RedisLog {
     /// Its entries do not wait for those of others.
@@ -85,6 +85,11 @@ impl RedisLog {
     /// The log for what has to be done before the breaker closes.
     pub(super) fn anyway(&self) -> Self {
         Self { is_alone: true, link: self.link.anyway(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// The log with a connection of its own for long polls, as those on one wait for each other.
+    pub(super) fn with_own_polls(&self) -> Self {
+        Self { link: self.link.with_own_polls(), ..self.clone() }
     }
 
     /// The log over the connection of what has this hash.
@@ -241,14 +246,12 @@ impl RedisLog {
     async fn read(&self, number: u64) -> Result<LogPage, LinkError> {
         let (first, most) = (number.saturating_add(1).to_string(), PAGE.to_string());
         let page = self.run(&self.shared.read, &[first.as_bytes(), most.as_bytes()], None).await?;
-        let Value::Array(values) = &page else {
-            return Err(LinkError::bad(format!("{page:?} to a reading of the log")));
-        };
-        let [state, Value::Array(entries)] = &values[..] else {
-            return Err(LinkError::bad(format!("{page:?} to a reading of the log")));
-        };
-        let entries = entries.iter().map(entry_of).collect::<Result<_, _>>()?;
-        Ok(LogPage::new(entries, state_of(state)?))
+        // Errors are written down by others, and what was purged is not for them.
+        let bad = || LinkError::bad("something else than a page to a reading of the log");
+        let Value::Array(values) = &page else { return Err(bad()) };
+        let [state, Value::Array(entries)] = &values[..] else { return Err(bad()) };
+        let state = state_of(state)?;
+        Ok(LogPage::new(entries_of(entries, number, state), state))
     }
 }
 
@@ -384,18 +387,36 @@ fn push_name(words: &mut Vec<Vec<u8>>, name: u64) {
     words.push((name >> 32).to_string().into_bytes());
 }
 
-/// An entry without a purge is one of everything, as nobody knows what was purged.
-fn entry_of(value: &Value) -> Result<LogEntry, LinkError> {
-    let bad = || LinkError::bad(format!("{value:?} as an entry of the log"));
-    let Value::Array(parts) = value else { return Err(bad()) };
-    let [id, Value::Array(fields)] = &parts[..] else { return Err(bad()) };
-    let id = text(id)?.strip_suffix(b"-0").and_then(log_number).ok_or_else(bad)?;
-    let field = |name: &[u8]| {
-        fields.chunks_exact(2).find(|pair| text(&pair[0]).is_ok_and(|own| own == name)).map(|pair| &pair[1])
+/// The entries of a page, the first of which follows the number `after`. What no script has written is none where its id is no number
+/// of this log, and otherwise a purge of everything: nobody knows what was purged, nor what was trimmed before it.
+fn entries_of(values: &[Value], after: u64, state: LogState) -> Vec<LogEntry> {
+    let mut before = after;
+    let entry = |value| {
+        let (number, fields) = fields_of(value)?;
+        let field = |name: &[u8]| {
+            let mut pairs = fields.chunks_exact(2);
+            pairs
+                .find(|pair| text(&pair[0]).is_ok_and(|own| own == name))
+                .and_then(|pair| text(&pair[1]).ok())
+        };
+        let entry = match field(b"p").and_then(log_number) {
+            Some(predecessor) => {
+                let purge = Bytes::copy_from_slice(field(b"t").unwrap_or_default());
+                LogEntry::new(number, predecessor, purge)
+            }
+            None if number <= state.last => LogEntry::new(number, before, Bytes::new()),
+            None => return None,
+        };
+        before = number;
+        Some(entry)
     };
-    let predecessor = field(b"p").ok_or_else(bad).and_then(number_of)?;
-    let purge = field(b"t").and_then(|purge| text(purge).ok()).unwrap_or_default();
-    Ok(LogEntry::new(id, predecessor, Bytes::copy_from_slice(purge)))
+    values.iter().filter_map(entry).collect()
+}
+
+fn fields_of(value: &Value) -> Option<(u64, &[Value])> {
+    let Value::Array(parts) = value else { return None };
+    let [id, Value::Array(fields)] = &parts[..] else { return None };
+    Some((text(id).ok()?.strip_suffix(b"-0").and_then(log_number)?, fields))
 }
 
 /// `None` where it can't be read, which is as if it were lost.

@@ -53,7 +53,7 @@ use super::{
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
-use crate::runtime::Deadline;
+use crate::runtime::{Deadline, lock};
 use crate::semantics::range::ByteRange;
 
 /// Keeps responses in Redis or Valkey: one server, a primary with Sentinel, or a Cluster.
@@ -118,7 +118,13 @@ impl RedisStore {
     /// # Ok::<(), larder::store::InvalidRedisConfig>(())
     /// ```
     pub fn leases(&self) -> RedisLeases {
-        RedisLeases::new(Arc::new(Desk::new(Arc::clone(&self.0))))
+        let mut known = lock(&self.0.desk);
+        let desk = known.upgrade().unwrap_or_else(|| {
+            let desk = Arc::new(Desk::new(Arc::clone(&self.0)));
+            *known = Arc::downgrade(&desk);
+            desk
+        });
+        RedisLeases::new(desk)
     }
 
     /// How it does.
@@ -294,7 +300,11 @@ impl Followed for RedisStore {
     type Log = RedisLog;
 
     fn log(&self) -> Arc<RedisLog> {
-        Arc::new(self.0.log.clone())
+        Arc::new(self.0.log.with_own_polls())
+    }
+
+    fn has_lease(&self, key: &CacheKey) -> bool {
+        self.0.tokens.of(key) != 0
     }
 
     fn replica(&self) -> &Arc<Replica> {
