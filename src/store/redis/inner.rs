@@ -92,7 +92,7 @@ impl Found {
     }
 }
 
-/// What a response takes the place of.
+/// What a response replaces.
 pub(super) enum Replaces {
     /// The one with this identity, which has to be there.
     Id(StoredId),

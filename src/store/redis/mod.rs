@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `config.rs`, `advice.rs` | settings; what the set-up of the servers lets fear |
+//! | `config.rs`, `advice.rs` | settings; risks in how the servers are set up |
 //! | `clocks.rs` | how far the clock of this node is from that of the servers |
 //! | `connect.rs`, `channel.rs`, `link.rs` | connections; one that is kept up; deadlines and the breaker |
 //! | `scripts.rs`, `log_scripts.rs`, `log.rs` | scripts; those of the log of purges, and its layout; the log |
@@ -79,7 +79,7 @@ use crate::semantics::range::ByteRange;
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
 
-/// How a [`RedisStore`] does: [`RedisStore::health`].
+/// What a [`RedisStore`] has done, and whether it uses its servers now: [`RedisStore::health`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisHealth {
@@ -127,7 +127,7 @@ impl RedisStore {
         RedisLeases::new(desk)
     }
 
-    /// How it does.
+    /// What it has done, and whether it uses the servers now.
     pub fn health(&self) -> RedisHealth {
         let Inner { link, replica, .. } = &*self.0;
         RedisHealth {
