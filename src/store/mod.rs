@@ -18,6 +18,7 @@ mod notation;
 mod places;
 mod purge;
 mod purges;
+mod random;
 mod receipt;
 #[cfg(feature = "redis")]
 mod redis;

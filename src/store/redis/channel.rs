@@ -1,6 +1,5 @@
 //! One connection that is kept up: made when it is first needed, and made again in a task when it is lost.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use tokio::sync::watch;
 use super::connect::{Connection, Target, WhenLost, too_late};
 use super::error::{LinkError, is_of_replica, needs_another_connection, no_runtime};
 use crate::runtime::{Deadline, Runtime, pause};
+use crate::store::random::random_time;
 
 /// A connection on which so many commands in a row were too late is dropped: a timeout by itself never does that (R2).
 const TOO_LATE: u32 = 8;
@@ -219,9 +219,7 @@ impl Making {
             }
             drop(shared);
             // Between nothing and the longest pause: nodes that lost a server together do not come back together.
-            let random = RandomState::new().hash_one(number) % 1_024;
-            let share = u32::try_from(random).unwrap_or_default();
-            if !pause(longest * share / 1_024).await {
+            if !pause(random_time(longest)).await {
                 return;
             }
             longest = (longest * 2).min(LONGEST_PAUSE);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,8 +56,8 @@ struct Shared {
     read: LogScript,
     replicas: Option<Replicas>,
     state: LogScript,
-    /// The server knows no flags of scripts.
-    takes_plain: AtomicBool,
+    /// How many connections there had been when a server knew no flags of scripts: that of the next one may.
+    plain_at: AtomicU64,
     timed_state: LogScript,
 }
 
@@ -76,7 +76,7 @@ impl RedisLog {
             read: LogScript::read(),
             replicas: *replicas,
             state: LogScript::state(),
-            takes_plain: AtomicBool::new(false),
+            plain_at: AtomicU64::new(u64::MAX),
             timed_state: LogScript::timed_state(),
         };
         Self { is_alone: false, link, shared: Arc::new(shared) }
@@ -174,11 +174,11 @@ impl RedisLog {
         let incarnation = format!("{:016x}", random().max(1));
         let arguments: Vec<&[u8]> =
             [incarnation.as_bytes()].into_iter().chain(more.iter().copied()).collect();
-        let takes_plain = &self.shared.takes_plain;
-        if !takes_plain.load(Ordering::Relaxed) {
+        let (plain_at, made) = (&self.shared.plain_at, self.link.made());
+        if plain_at.load(Ordering::Relaxed) != made {
             match self.run_form(&script.modern, &arguments, replicas).await {
                 Err(LinkError::Refused(why)) if why.contains("compil") => {
-                    takes_plain.store(true, Ordering::Relaxed);
+                    plain_at.store(self.link.made(), Ordering::Relaxed);
                 }
                 ended => return ended,
             }
