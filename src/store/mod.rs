@@ -20,7 +20,6 @@ mod notation;
 mod places;
 mod purge;
 mod purges;
-#[cfg(any(feature = "disk", feature = "redis"))]
 mod random;
 mod receipt;
 #[cfg(feature = "redis")]

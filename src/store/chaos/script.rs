@@ -86,7 +86,7 @@ impl Fault {
     }
 
     /// It comes when the call has had its effect in the store, which the caller does not know yet, or never learns of. By default, it
-    /// comes before, and an error takes the place of the call.
+    /// comes before, and an error replaces the call.
     #[must_use]
     pub fn after_effect(mut self) -> Self {
         self.is_after = true;

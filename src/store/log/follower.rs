@@ -1,13 +1,14 @@
 //! The task by which a node follows a log.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{PurgeLog, Replica};
+use crate::entry::key::CacheKey;
 use crate::error::StoreError;
 use crate::runtime::{Deadline, Runtime, pause};
 use crate::store::Store;
+use crate::store::random::random_time;
 
 /// A store whose purges are in a log, which a near tier can follow.
 pub trait Followed: Store {
@@ -16,6 +17,12 @@ pub trait Followed: Store {
 
     /// The log.
     fn log(&self) -> Arc<Self::Log>;
+
+    /// Whether this node has the lease of a call under a key ([`Leases`](crate::store::Leases)), whose result other nodes wait for: a
+    /// tier puts that at once. Default `false`.
+    fn has_lease(&self, _key: &CacheKey) -> bool {
+        false
+    }
 
     /// What this node knows of the log. It is by this that the store judges, and its fences are those of this.
     fn replica(&self) -> &Arc<Replica>;
@@ -141,7 +148,7 @@ async fn step<L: PurgeLog>(log: &L, replica: &Replica, poll: Duration) -> Result
     replica.read_on(log, poll).await?;
     if replica.unsure() > 0 {
         // All nodes have found that out at the same moment, and one is enough.
-        pause(random(Duration::from_millis(20))).await;
+        pause(random_time(Duration::from_millis(20))).await;
         replica.read_on(log, Duration::ZERO).await?;
         replica.append_again(log).await?;
     }
@@ -152,11 +159,5 @@ async fn step<L: PurgeLog>(log: &L, replica: &Replica, poll: Duration) -> Result
 /// one time.
 fn backoff(failures: u32) -> Duration {
     let most = Duration::from_millis(20).saturating_mul(1 << (failures - 1).min(6));
-    random(most.min(Duration::from_secs(1)))
-}
-
-/// A time between none and this.
-fn random(most: Duration) -> Duration {
-    let share = RandomState::new().hash_one(()) % 1_024;
-    most.saturating_mul(u32::try_from(share).unwrap_or_default()) / 1_024
+    random_time(most.min(Duration::from_secs(1)))
 }

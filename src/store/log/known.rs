@@ -14,12 +14,12 @@ use crate::store::{Purge, PurgeMode, PurgeTarget};
 const ENTRIES: usize = 65_536;
 /// How many bytes of entries, one of which may have many targets.
 const BYTES: usize = 16 << 20;
-/// How many purges are kept to be appended again.
-const UNSURE: usize = 1_024;
+/// How many purges are kept to be appended again, and how many bytes of them.
+const UNSURE: (usize, usize) = (1_024, 4 << 20);
 /// How many gaps between announcements are kept apart.
 const GAPS: usize = 16;
-/// How many changes are kept for those who follow them.
-const CHANGES: usize = 4_096;
+/// How many changes are kept for those who follow them, and how many bytes of them.
+const CHANGES: (usize, usize) = (4_096, 16 << 20);
 
 /// A node's knowledge of a log.
 ///
@@ -31,6 +31,8 @@ pub(super) struct Known {
     bytes: usize,
     /// What has happened since the beginning; `None` stands for everything that can't be said.
     changes: VecDeque<Option<Bytes>>,
+    /// How many bytes the changes have.
+    changes_size: usize,
     /// The number of changes so far.
     changed: u64,
     /// The greatest clock of a state of the log in which nothing was missing here.
@@ -59,6 +61,8 @@ pub(super) struct Known {
 pub(super) struct Wanted {
     /// Only if it names what was announced.
     pub(super) asks: bool,
+    /// It was in the log before a failover. So whatever is in the log that has lost it came later.
+    pub(super) is_lost: bool,
     pub(super) purge: Bytes,
 }
 
@@ -86,6 +90,7 @@ impl Known {
             at: 0,
             bytes: 0,
             changes: VecDeque::new(),
+            changes_size: 0,
             changed: 0,
             clock: 0,
             entries: BTreeMap::new(),
@@ -187,11 +192,15 @@ impl Known {
     }
 
     fn change(&mut self, purge: Option<Bytes>) {
-        if self.changes.len() >= CHANGES {
-            self.changes.pop_front();
-        }
+        let size = |purge: &Option<Bytes>| purge.as_ref().map_or(0, Bytes::len);
+        self.changes_size += size(&purge);
         self.changes.push_back(purge);
         self.changed += 1;
+        let (most, bytes) = CHANGES;
+        while self.changes.len() > most || self.changes_size > bytes {
+            let Some(first) = self.changes.pop_front() else { break };
+            self.changes_size -= size(&first);
+        }
     }
 
     /// Looks at the state of the log: whether it has begun anew, and what its base is. Says whether it is another log.
@@ -281,7 +290,7 @@ impl Known {
                 self.lose(entry.number);
                 // Smaller than a number that the log has lost: what was put under that one would outlive this entry.
                 self.learn(entry, self.above().saturating_add(1));
-                self.append_later(Wanted { asks: false, purge: entry.purge.clone() });
+                self.append_later(Wanted { asks: false, is_lost: true, purge: entry.purge.clone() });
                 self.change(None);
             }
         }
@@ -290,8 +299,9 @@ impl Known {
     }
 
     fn learn(&mut self, entry: &LogEntry, stamp: u64) {
-        // Another node has appended it again.
-        self.to_append.retain(|wanted| wanted.purge != entry.purge);
+        // Another node has appended it again. Of a purge that may not have arrived nobody else knows: an equal one that is read now
+        // may be an earlier one, before what has to be purged was stored.
+        self.to_append.retain(|wanted| !(wanted.is_lost && wanted.purge == entry.purge));
         self.stamps.add(&read(&entry.purge), stamp);
         self.bytes += entry.purge.len();
         self.entries.insert(entry.number, Entry { purge: entry.purge.clone(), stamp });
@@ -309,7 +319,7 @@ impl Known {
         if let Some(entry) = self.entries.remove(&number) {
             self.bytes -= entry.purge.len();
             self.stamps.fold(&read(&entry.purge), entry.stamp);
-            self.append_later(Wanted { asks: false, purge: entry.purge });
+            self.append_later(Wanted { asks: false, is_lost: true, purge: entry.purge });
         }
     }
 
@@ -318,12 +328,14 @@ impl Known {
         if self.to_append.contains(&wanted) {
             return;
         }
-        if self.to_append.len() >= UNSURE {
-            self.to_append.clear();
-            let everything = Purge::new(vec![PurgeTarget::All], PurgeMode::Remove);
-            return self.to_append.push_back(Wanted { asks: false, purge: everything.to_bytes().into() });
-        }
         self.to_append.push_back(wanted);
+        let (most, bytes) = UNSURE;
+        let size: usize = self.to_append.iter().map(|wanted| wanted.purge.len()).sum();
+        if self.to_append.len() > most || size > bytes {
+            self.to_append.clear();
+            let everything = Purge::new(vec![PurgeTarget::All], PurgeMode::Remove).to_bytes();
+            self.to_append.push_back(Wanted { asks: false, is_lost: false, purge: everything.into() });
+        }
     }
 
     /// Takes the table, which was read after the entries that follow those which were missed.

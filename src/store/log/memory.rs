@@ -2,10 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -13,6 +11,7 @@ use tokio::sync::Notify;
 use super::{Announced, Appended, LogEntry, LogPage, LogState, Mark, MarkTable, NewEntry, PurgeLog};
 use crate::error::StoreError;
 use crate::runtime::{Mutex, briefly, lock};
+use crate::store::random::random;
 
 /// How many entries a page has.
 const PAGE: usize = 1_000;
@@ -78,9 +77,7 @@ impl Default for Log {
 
 /// The state of a log that has no entry yet.
 fn beginning() -> LogState {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let random = RandomState::new().hash_one(COUNT.fetch_add(1, Ordering::Relaxed));
-    LogState::new(random.max(1), 1, 1)
+    LogState::new(random().max(1), 1, 1)
 }
 
 impl Log {

@@ -63,8 +63,9 @@ use crate::error::StoreError;
 /// A log of purges. Its calls end within a time of their own, or fail.
 ///
 /// Entries are numbered: each number is greater than those of all entries before it in the log, and none is 0. A log whose
-/// numbers are times of its server (microseconds, one more than the last where the clock stands) never gives a number again
-/// that it has lost.
+/// numbers are times of its server (microseconds, one more than the last where the clock stands) does not give a number again
+/// that it has lost, unless another server with a slower clock has taken over: such a log goes on after a gap ([`Lost`]) that is
+/// wider than clocks differ.
 pub trait PurgeLog: Send + Sync + 'static {
     /// Adds an entry, with a number that is greater than the last one and than [`NewEntry::above`], and writes that number to
     /// each of its marks in the table. Both happen, or neither does.

@@ -17,6 +17,10 @@ use crate::runtime::{Instant, RwLock, moment};
 use crate::store::places::{read as reading, write};
 use crate::store::{Fence, Purge, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget};
 
+/// How often a node reads what a log has left while other tasks learn of new entries. A purge that counts as lost, and is not, is made
+/// once more.
+const READINGS: u32 = 4;
+
 /// What one node knows of a [`PurgeLog`]: the stamps of its entries, by which it judges records.
 ///
 /// Of the 65,536 last entries it knows exactly what they named. Of older ones it knows 65,536 places, in which names share, and
@@ -236,9 +240,12 @@ impl Replica {
 
     /// Finds out what the log has lost, and takes what it has instead.
     async fn recover<L: PurgeLog>(&self, log: &L) -> Result<Step, StoreError> {
-        let mut steps = 1;
+        let (mut steps, mut attempts) = (1, 0);
         loop {
-            let (from, is_first) = reading(&self.known).back(steps);
+            let ((from, is_first), changed) = {
+                let known = reading(&self.known);
+                (known.back(steps), known.changed())
+            };
             let mut page = log.read_after(from, Duration::ZERO).await?;
             let is_there = match page.entries.first() {
                 Some(entry) => entry.predecessor == from,
@@ -246,7 +253,16 @@ impl Replica {
             };
             if is_first || is_there || page.state.incarnation != reading(&self.known).incarnation() {
                 read_to_end(log, &mut page).await?;
-                return Ok(self.change(|known| known.take_again(&page, from)));
+                attempts += 1;
+                // What another task has learned meanwhile may be newer than what was read, and would count as lost: it is read, too.
+                let taken = self.change(|known| {
+                    let is_whole = known.changed() == changed || attempts >= READINGS;
+                    is_whole.then(|| known.take_again(&page, from))
+                });
+                match taken {
+                    Some(step) => return Ok(step),
+                    None => continue,
+                }
             }
             steps = steps.saturating_mul(8);
         }
@@ -267,7 +283,7 @@ impl Replica {
             return Ok(PurgeNumber::default());
         }
         let purge = Purge::new(targets.to_vec(), mode).to_bytes().into();
-        self.append(log, Wanted { asks: false, purge }).await
+        self.append(log, Wanted { asks: false, is_lost: false, purge }).await
     }
 
     /// The entry by which a log remembers a purge.
@@ -299,7 +315,7 @@ impl Replica {
             return Ok(PurgeNumber::default());
         }
         let purge = Purge::new(targets.to_vec(), mode).to_bytes().into();
-        self.append(log, Wanted { asks: true, purge }).await
+        self.append(log, Wanted { asks: true, is_lost: false, purge }).await
     }
 
     async fn append<L: PurgeLog>(&self, log: &L, wanted: Wanted) -> Result<PurgeNumber, StoreError> {
@@ -401,11 +417,16 @@ impl Replica {
 
     /// Whether nothing was missing at some moment within `bound` of now.
     pub fn is_proven(&self, bound: Duration) -> bool {
+        self.is_proven_at(moment(), bound)
+    }
+
+    /// [`Replica::is_proven`] for who has read the clock.
+    pub(in crate::store) fn is_proven_at(&self, now: Instant, bound: Duration) -> bool {
         let proven = self.published.proven.load(Ordering::SeqCst);
         if proven == 0 {
             return false;
         }
-        let now = moment().saturating_duration_since(self.start);
+        let now = now.saturating_duration_since(self.start);
         now.saturating_sub(Duration::from_nanos(proven - 1)) <= bound
     }
 

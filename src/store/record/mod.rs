@@ -95,7 +95,7 @@ const ELSEWHERE: u8 = 1;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Record {
-    /// Another number in each record that takes the place of one under the same key: random, or counted. It is in the first
+    /// Another number in each record that replaces one under the same key: random, or counted. It is in the first
     /// 16 bytes, by which a store can compare and swap.
     pub revision: u64,
     /// How many responses were there that can't be read, each of which is a miss: a later version wrote them, or they have

@@ -1,4 +1,4 @@
-//! What the set-up of the servers lets fear, said once at the start.
+//! Risks in how the servers are set up, said once at the start.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use redis::{Value, cmd};
 use super::link::Link;
 use crate::runtime::Runtime;
 
-/// Hears what the set-up lets fear.
+/// Hears of risks in how the servers are set up.
 pub(super) type Listener = Arc<dyn Fn(&RedisAdvice) + Send + Sync>;
 
 /// Something in the set-up of the servers that loses responses or purges where it need not

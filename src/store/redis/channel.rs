@@ -1,6 +1,5 @@
 //! One connection that is kept up: made when it is first needed, and made again in a task when it is lost.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use tokio::sync::watch;
 use super::connect::{Connection, Target, WhenLost, too_late};
 use super::error::{LinkError, is_of_replica, needs_another_connection, no_runtime};
 use crate::runtime::{Deadline, Runtime, pause};
+use crate::store::random::random_time;
 
 /// A connection on which so many commands in a row were too late is dropped: a timeout by itself never does that (R2).
 const TOO_LATE: u32 = 8;
@@ -24,7 +24,7 @@ pub(super) struct Channel(Arc<Shared>);
 
 struct Shared {
     /// Of connections that were made.
-    made: AtomicU64,
+    made: Arc<AtomicU64>,
     state: watch::Sender<State>,
     target: Arc<Target>,
     /// Commands in a row that were too late.
@@ -49,13 +49,23 @@ enum State {
 
 impl Channel {
     pub(super) fn new(target: Arc<Target>, within: Duration) -> Self {
+        Self::counted(target, within, Arc::default())
+    }
+
+    fn counted(target: Arc<Target>, within: Duration, made: Arc<AtomicU64>) -> Self {
         Self(Arc::new(Shared {
-            made: AtomicU64::new(0),
+            made,
             state: watch::Sender::new(State::Idle),
             target,
             too_late: AtomicU32::new(0),
             within,
         }))
+    }
+
+    /// Another connection to the same servers, which is counted with this one.
+    pub(super) fn another(&self) -> Self {
+        let Shared { made, target, within, .. } = &*self.0;
+        Self::counted(Arc::clone(target), *within, Arc::clone(made))
     }
 
     /// Sends a command, twice where the connection turned out to be lost: each command of this store may be repeated.
@@ -209,9 +219,7 @@ impl Making {
             }
             drop(shared);
             // Between nothing and the longest pause: nodes that lost a server together do not come back together.
-            let random = RandomState::new().hash_one(number) % 1_024;
-            let share = u32::try_from(random).unwrap_or_default();
-            if !pause(longest * share / 1_024).await {
+            if !pause(random_time(longest)).await {
                 return;
             }
             longest = (longest * 2).min(LONGEST_PAUSE);

@@ -322,7 +322,7 @@ impl RedisConfig {
         self
     }
 
-    /// Is called, once for each kind, with what the set-up of the servers lets fear. With the feature `tracing`, it is also
+    /// Is called, once for each kind, with risks in how the servers are set up. With the feature `tracing`, it is also
     /// logged as a warning.
     #[must_use]
     pub fn on_advice(mut self, listener: impl Fn(&RedisAdvice) + Send + Sync + 'static) -> Self {

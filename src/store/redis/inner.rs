@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use super::content::{Contents, LINGER, milliseconds};
 use super::counter::{Coming, Counter};
 use super::error::{LinkError, no_runtime};
 use super::gets::Gets;
-use super::leases::Tokens;
+use super::leases::{Desk, Tokens};
 use super::link::Link;
 use super::log::RedisLog;
 use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
-use crate::runtime::{Runtime, joined};
+use crate::runtime::{Mutex, Runtime, joined};
 use crate::store::log::{Announced, LogState, Replica, Verdict, is_noted};
 use crate::store::random::random;
 use crate::store::record::{FORMAT, Record, RecordNames, Recorded};
@@ -53,6 +53,8 @@ pub(super) struct Inner {
     clocks: Arc<Clocks>,
     pub(super) config: RedisConfig,
     pub(super) counter: Counter,
+    /// One for all who use leases, so that one reader hears of their ends.
+    pub(super) desk: Mutex<Weak<Desk>>,
     /// One for each connection.
     gets: Box<[Gets]>,
     pub(super) link: Link,
@@ -90,7 +92,7 @@ impl Found {
     }
 }
 
-/// What a response takes the place of.
+/// What a response replaces.
 pub(super) enum Replaces {
     /// The one with this identity, which has to be there.
     Id(StoredId),
@@ -136,6 +138,7 @@ impl Inner {
             adviser: Adviser::new(link.clone(), content, config.listener.clone()),
             clocks,
             counter: Counter::new(log.clone()),
+            desk: Mutex::default(),
             gets: (0..config.connections.max(1)).map(|_| Gets::default()).collect(),
             link,
             log,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! NS.F:w{URI}NAME   string   OWNER, `f` after a failure, or `n` where a call's result can't be shared; with a time to live
-//! NS.F:w{URI}NAME:q string   somebody waits for its end
+//! NS.F:w{URI}NAME:q string   `1` if somebody waits for its end; the OWNER that has ended it, for a moment
 //! NS.F:c{URI}KEY    string   the last token of the key
 //! {NS.F}:d          stream   w NAME  e END    ends that somebody waits for, trimmed to about the last 4,096
 //! ```
@@ -50,15 +50,29 @@ const RENEW: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";
-/// KEYS: lease. ARGV: owner, what stays in its place or nothing, milliseconds. Whether somebody waits.
+/// KEYS: lease. ARGV: owner, what stays in its place or nothing, milliseconds. Whether somebody waits: also where it is sent once more,
+/// as its answer was lost. Those who wait for a later lease are not told.
 const END: &str = "
-if redis.call('GET', KEYS[1]) == ARGV[1] then
+local now, waits = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[1] .. ':q')
+if now == ARGV[1] then
   if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+elseif waits == ARGV[1] then
+  return 1
+elseif now then
+  return 0
 end
-return redis.call('DEL', KEYS[1] .. ':q')
+if waits ~= '1' then return 0 end
+redis.call('SET', KEYS[1] .. ':q', ARGV[1], 'PX', 10000)
+return 1
 ";
-/// KEYS: lease. What is there, and milliseconds.
-const LOOK: &str = "return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}";
+/// KEYS: lease. ARGV: `1` for one who waits for its end. What is there, and milliseconds.
+const LOOK: &str = "
+local now, left = redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
+if ARGV[1] == '1' and now and left >= 0 then
+  redis.call('SET', KEYS[1] .. ':q', 1, 'PX', math.max(left, 1) + 60000)
+end
+return {now, left}
+";
 
 const FAILED: &str = "f";
 const NOT_SHAREABLE: &str = "n";
@@ -121,7 +135,7 @@ impl Leases for RedisLeases {
 
     fn look<'a>(&'a self, name: LeaseName<'a>) -> BoxFuture<'a, LeaseState> {
         Box::pin(async move {
-            let found = self.desk.look(&self.desk.name(name)).await;
+            let found = self.desk.look(&self.desk.name(name), false).await;
             let state = found.map(|(there, left)| match there {
                 There::Held => LeaseState::Held,
                 There::Ended(LeaseEnd::Failed(_)) => LeaseState::Resting(left),
@@ -237,29 +251,31 @@ impl Desk {
         let (lease, token) = (self.name(name), self.token_name(name.key));
         let owner = format!("{:016x}", random());
         let limit = milliseconds(time).to_string();
-        let answer = self.run(&self.scripts.ask, &[&lease, &token], &[&owner, &limit]).await?;
+        let mut asked = HeldLease::asked_for(self, &lease, &owner);
+        let answer = match self.run(&self.scripts.ask, &[&lease, &token], &[&owner, &limit]).await {
+            Err(error @ (LinkError::Open | LinkError::Refused(_))) => {
+                asked.is_not_held();
+                return Err(error);
+            }
+            ended => ended?,
+        };
         let bad = || LinkError::bad(format!("{answer:?} to a question for a lease"));
         let Value::Array(values) = &answer else { return Err(bad()) };
         match &values[..] {
             [Value::Int(1), Value::BulkString(token)] => {
                 let token = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
-                let key = name.key.clone();
-                self.inner.tokens.add(&key, token.ok_or_else(bad)?);
-                let held = HeldLease {
-                    alive: Some(Arc::new(Outstanding::at(self))),
-                    desk: Arc::clone(self),
-                    key,
-                    name: lease,
-                    owner,
-                };
-                held.renew(time);
-                Ok(LeaseAnswer::Granted(Box::new(held)))
+                asked.has_token(name.key, token.ok_or_else(bad)?);
+                asked.renew(time);
+                Ok(LeaseAnswer::Granted(Box::new(asked)))
             }
-            [Value::Int(0), there, left] => Ok(match There::of(there, left)? {
-                (There::Ended(LeaseEnd::Failed(rest)), _) => LeaseAnswer::Resting(rest),
-                (There::Ended(end), _) => LeaseAnswer::Held(Box::pin(std::future::ready(end))),
-                (There::Held, _) => LeaseAnswer::Held(Box::pin(Arc::clone(self).wait(lease))),
-            }),
+            [Value::Int(0), there, left] => {
+                asked.is_not_held();
+                Ok(match There::of(there, left)? {
+                    (There::Ended(LeaseEnd::Failed(rest)), _) => LeaseAnswer::Resting(rest),
+                    (There::Ended(end), _) => LeaseAnswer::Held(Box::pin(std::future::ready(end))),
+                    (There::Held, _) => LeaseAnswer::Held(Box::pin(Arc::clone(self).wait(lease))),
+                })
+            }
             _ => Err(bad()),
         }
     }
@@ -272,7 +288,7 @@ impl Desk {
             return LeaseEnd::Over;
         }
         loop {
-            let left = match self.look(&lease).await {
+            let left = match self.look(&lease, true).await {
                 Ok((There::Held, left)) => left,
                 Ok((There::Ended(end), _)) => return end,
                 Err(_) => return LeaseEnd::Over,
@@ -284,8 +300,10 @@ impl Desk {
         }
     }
 
-    async fn look(&self, lease: &str) -> Result<(There, Duration), LinkError> {
-        match self.run(&self.scripts.look, &[lease], &[]).await? {
+    /// What is there. Whoever waits says so: another node may have got the lease since it was asked for, and tells of its end only
+    /// if somebody waits.
+    async fn look(&self, lease: &str, waits: bool) -> Result<(There, Duration), LinkError> {
+        match self.run(&self.scripts.look, &[lease], &[if waits { "1" } else { "" }]).await? {
             Value::Array(values) if values.len() == 2 => There::of(&values[0], &values[1]),
             other => Err(LinkError::bad(format!("{other:?} to a look at a lease"))),
         }
@@ -463,38 +481,66 @@ impl Drop for Reader {
     }
 }
 
+/// A lease that is held, or may be: from when it is asked for, as the answer may be lost, and whoever has asked may be gone before it.
 struct HeldLease {
     /// Until it has ended.
-    alive: Option<Arc<Outstanding>>,
+    alive: Option<Outstanding>,
     desk: Arc<Desk>,
-    key: CacheKey,
+    /// Where there is a token of it.
+    key: Option<CacheKey>,
     name: String,
     owner: String,
+    /// Dropped, it ends the task that renews the lease.
+    renewed: Option<oneshot::Sender<()>>,
 }
 
 impl HeldLease {
+    fn asked_for(desk: &Arc<Desk>, name: &str, owner: &str) -> Self {
+        Self {
+            alive: Some(Outstanding::at(desk)),
+            desk: Arc::clone(desk),
+            key: None,
+            name: name.to_owned(),
+            owner: owner.to_owned(),
+            renewed: None,
+        }
+    }
+
+    fn has_token(&mut self, key: &CacheKey, token: u64) {
+        self.desk.inner.tokens.add(key, token);
+        self.key = Some(key.clone());
+    }
+
+    /// The servers say so.
+    fn is_not_held(&mut self) {
+        self.alive = None;
+    }
+
     /// Renews it in a task, as long as it is held.
-    fn renew(&self, time: Duration) {
-        let Some(alive) = self.alive.as_ref().map(Arc::downgrade) else { return };
+    fn renew(&mut self, time: Duration) {
+        let Some(runtime) = Runtime::current() else { return };
+        let (renewed, mut ended) = oneshot::channel::<()>();
+        self.renewed = Some(renewed);
         let (desk, name, owner) = (Arc::downgrade(&self.desk), self.name.clone(), self.owner.clone());
         let limit = milliseconds(time).to_string();
-        let renewing = async move {
-            while pause(time / 3).await && alive.strong_count() > 0 {
+        drop(runtime.spawn(async move {
+            // Without timers, that waits until it has ended.
+            while Deadline::new(time / 3).in_time(&mut ended).await.is_none() {
                 let Some(desk) = desk.upgrade() else { return };
                 let renewed = desk.run(&desk.scripts.renew, &[&name], &[&owner, &limit]).await;
                 if renewed.is_ok_and(|renewed| renewed == Value::Int(0)) {
                     return; // it is lost
                 }
             }
-        };
-        if let Some(runtime) = Runtime::current() {
-            drop(runtime.spawn(renewing));
-        }
+        }));
     }
 
     fn give_back(&mut self, end: LeaseEnd) {
-        let Some(outstanding) = self.alive.take().and_then(Arc::into_inner) else { return };
-        self.desk.inner.tokens.remove(&self.key);
+        self.renewed = None;
+        if let Some(key) = self.key.take() {
+            self.desk.inner.tokens.remove(&key);
+        }
+        let Some(outstanding) = self.alive.take() else { return };
         let (desk, name, owner) =
             (Arc::clone(&self.desk), std::mem::take(&mut self.name), std::mem::take(&mut self.owner));
         if let Some(runtime) = Runtime::current() {

@@ -51,6 +51,8 @@ pub(super) struct Link {
     channel: usize,
     /// Sends also while the breaker is open, and says nothing to it.
     is_anyway: bool,
+    /// Another connection for commands that wait: those on one wait for each other.
+    polls: Option<Arc<Channel>>,
     shared: Arc<Shared>,
 }
 
@@ -87,7 +89,12 @@ impl Link {
             tended: Mutex::default(),
             waiting: Channel::new(target, within),
         };
-        Self { channel: 0, is_anyway: false, shared: Arc::new(shared) }
+        Self { channel: 0, is_anyway: false, polls: None, shared: Arc::new(shared) }
+    }
+
+    /// The link with another connection for commands that wait.
+    pub(super) fn with_own_polls(&self) -> Self {
+        Self { polls: Some(Arc::new(self.shared.blocking.another())), ..self.clone() }
     }
 
     /// The link for what has this hash.
@@ -135,7 +142,8 @@ impl Link {
     /// Sends a command that waits for something at the server.
     pub(super) async fn send_blocking(&self, command: &Cmd, limit: Duration) -> Result<Value, LinkError> {
         self.check()?;
-        self.counted(self.shared.send(&self.shared.blocking, command, limit).await)
+        let polls = self.polls.as_deref().unwrap_or(&self.shared.blocking);
+        self.counted(self.shared.send(polls, command, limit).await)
     }
 
     /// Sends a command that waits for the end of a lease.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,8 +32,8 @@ const FIELDS: &str = "136000";
 /// The most entries of a page.
 const PAGE: usize = 1_000;
 
-/// The log of purges of a [`RedisStore`](super::RedisStore), for a near tier that follows it: its long polls have a connection of their
-/// own.
+/// The log of purges of a [`RedisStore`](super::RedisStore), for a near tier that follows it: each that the store
+/// gives has a connection of its own for long polls.
 #[derive(Clone)]
 pub struct RedisLog {
     /// Its entries do not wait for those of others.
@@ -56,8 +56,8 @@ struct Shared {
     read: LogScript,
     replicas: Option<Replicas>,
     state: LogScript,
-    /// The server knows no flags of scripts.
-    takes_plain: AtomicBool,
+    /// How many connections there had been when a server knew no flags of scripts: that of the next one may.
+    plain_at: AtomicU64,
     timed_state: LogScript,
 }
 
@@ -76,7 +76,7 @@ impl RedisLog {
             read: LogScript::read(),
             replicas: *replicas,
             state: LogScript::state(),
-            takes_plain: AtomicBool::new(false),
+            plain_at: AtomicU64::new(u64::MAX),
             timed_state: LogScript::timed_state(),
         };
         Self { is_alone: false, link, shared: Arc::new(shared) }
@@ -85,6 +85,11 @@ impl RedisLog {
     /// The log for what has to be done before the breaker closes.
     pub(super) fn anyway(&self) -> Self {
         Self { is_alone: true, link: self.link.anyway(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// The log with a connection of its own for long polls, as those on one wait for each other.
+    pub(super) fn with_own_polls(&self) -> Self {
+        Self { link: self.link.with_own_polls(), ..self.clone() }
     }
 
     /// The log over the connection of what has this hash.
@@ -169,11 +174,11 @@ impl RedisLog {
         let incarnation = format!("{:016x}", random().max(1));
         let arguments: Vec<&[u8]> =
             [incarnation.as_bytes()].into_iter().chain(more.iter().copied()).collect();
-        let takes_plain = &self.shared.takes_plain;
-        if !takes_plain.load(Ordering::Relaxed) {
+        let (plain_at, made) = (&self.shared.plain_at, self.link.made());
+        if plain_at.load(Ordering::Relaxed) != made {
             match self.run_form(&script.modern, &arguments, replicas).await {
                 Err(LinkError::Refused(why)) if why.contains("compil") => {
-                    takes_plain.store(true, Ordering::Relaxed);
+                    plain_at.store(self.link.made(), Ordering::Relaxed);
                 }
                 ended => return ended,
             }
@@ -241,14 +246,12 @@ impl RedisLog {
     async fn read(&self, number: u64) -> Result<LogPage, LinkError> {
         let (first, most) = (number.saturating_add(1).to_string(), PAGE.to_string());
         let page = self.run(&self.shared.read, &[first.as_bytes(), most.as_bytes()], None).await?;
-        let Value::Array(values) = &page else {
-            return Err(LinkError::bad(format!("{page:?} to a reading of the log")));
-        };
-        let [state, Value::Array(entries)] = &values[..] else {
-            return Err(LinkError::bad(format!("{page:?} to a reading of the log")));
-        };
-        let entries = entries.iter().map(entry_of).collect::<Result<_, _>>()?;
-        Ok(LogPage::new(entries, state_of(state)?))
+        // Errors are written down by others, and what was purged is not for them.
+        let bad = || LinkError::bad("something else than a page to a reading of the log");
+        let Value::Array(values) = &page else { return Err(bad()) };
+        let [state, Value::Array(entries)] = &values[..] else { return Err(bad()) };
+        let state = state_of(state)?;
+        Ok(LogPage::new(entries_of(entries, number, state), state))
     }
 }
 
@@ -384,18 +387,36 @@ fn push_name(words: &mut Vec<Vec<u8>>, name: u64) {
     words.push((name >> 32).to_string().into_bytes());
 }
 
-/// An entry without a purge is one of everything, as nobody knows what was purged.
-fn entry_of(value: &Value) -> Result<LogEntry, LinkError> {
-    let bad = || LinkError::bad(format!("{value:?} as an entry of the log"));
-    let Value::Array(parts) = value else { return Err(bad()) };
-    let [id, Value::Array(fields)] = &parts[..] else { return Err(bad()) };
-    let id = text(id)?.strip_suffix(b"-0").and_then(log_number).ok_or_else(bad)?;
-    let field = |name: &[u8]| {
-        fields.chunks_exact(2).find(|pair| text(&pair[0]).is_ok_and(|own| own == name)).map(|pair| &pair[1])
+/// The entries of a page, the first of which follows the number `after`. What no script has written is none where its id is no number
+/// of this log, and otherwise a purge of everything: nobody knows what was purged, nor what was trimmed before it.
+fn entries_of(values: &[Value], after: u64, state: LogState) -> Vec<LogEntry> {
+    let mut before = after;
+    let entry = |value| {
+        let (number, fields) = fields_of(value)?;
+        let field = |name: &[u8]| {
+            let mut pairs = fields.chunks_exact(2);
+            pairs
+                .find(|pair| text(&pair[0]).is_ok_and(|own| own == name))
+                .and_then(|pair| text(&pair[1]).ok())
+        };
+        let entry = match field(b"p").and_then(log_number) {
+            Some(predecessor) => {
+                let purge = Bytes::copy_from_slice(field(b"t").unwrap_or_default());
+                LogEntry::new(number, predecessor, purge)
+            }
+            None if number <= state.last => LogEntry::new(number, before, Bytes::new()),
+            None => return None,
+        };
+        before = number;
+        Some(entry)
     };
-    let predecessor = field(b"p").ok_or_else(bad).and_then(number_of)?;
-    let purge = field(b"t").and_then(|purge| text(purge).ok()).unwrap_or_default();
-    Ok(LogEntry::new(id, predecessor, Bytes::copy_from_slice(purge)))
+    values.iter().filter_map(entry).collect()
+}
+
+fn fields_of(value: &Value) -> Option<(u64, &[Value])> {
+    let Value::Array(parts) = value else { return None };
+    let [id, Value::Array(fields)] = &parts[..] else { return None };
+    Some((text(id).ok()?.strip_suffix(b"-0").and_then(log_number)?, fields))
 }
 
 /// `None` where it can't be read, which is as if it were lost.

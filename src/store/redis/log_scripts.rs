@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A number is the time of the server in microseconds, or one more than the last where that is greater. So a number that a failover
-//! has lost is not given again, whatever the clocks are. Everything is read and written by scripts, each of which is one step.
+//! has lost is not given again, unless the clock of the new primary is more than a day behind: numbers go on a day after the last one
+//! that it knows or the time that it has, whichever is greater (see *Losses*). Everything is read and written by scripts, each of which is one step.
 //!
 //! *Filters.* A filter begins with 128 KiB, one that follows has eight times as many, up to 8 MiB. When a sixteenth of the
 //! bits are set, the next one of four is filled, if there is none in its place in which anything counts; otherwise the same one goes on.
@@ -29,7 +30,7 @@ use super::scripts::Script;
 /// The names of the keys, in the order in which scripts get them.
 pub(super) const KEYS: [&str; 9] = ["n", "l", "s", "g", "u", "m0", "m1", "m2", "m3"];
 
-/// The state, which begins the log where there is none: a table without the log says nothing, and no more does a log without it.
+/// The state, which begins the log where there is none: a table without the log says nothing, nor does a log without it.
 const BEGIN: &str = "
 local incarnation, base, last, clock, lost
 local time = redis.call('TIME')

@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `config.rs`, `advice.rs` | settings; what the set-up of the servers lets fear |
+//! | `config.rs`, `advice.rs` | settings; risks in how the servers are set up |
 //! | `clocks.rs` | how far the clock of this node is from that of the servers |
 //! | `connect.rs`, `channel.rs`, `link.rs` | connections; one that is kept up; deadlines and the breaker |
 //! | `scripts.rs`, `log_scripts.rs`, `log.rs` | scripts; those of the log of purges, and its layout; the log |
@@ -52,7 +52,7 @@ use super::{
 use crate::entry::key::CacheKey;
 use crate::entry::{RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
-use crate::runtime::Deadline;
+use crate::runtime::{Deadline, lock};
 use crate::semantics::range::ByteRange;
 
 /// Keeps responses in Redis or Valkey: one server, a primary with Sentinel, or a Cluster.
@@ -78,7 +78,7 @@ use crate::semantics::range::ByteRange;
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
 
-/// How a [`RedisStore`] does: [`RedisStore::health`].
+/// What a [`RedisStore`] has done, and whether it uses its servers now: [`RedisStore::health`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisHealth {
@@ -117,10 +117,16 @@ impl RedisStore {
     /// # Ok::<(), larder::store::InvalidRedisConfig>(())
     /// ```
     pub fn leases(&self) -> RedisLeases {
-        RedisLeases::new(Arc::new(Desk::new(Arc::clone(&self.0))))
+        let mut known = lock(&self.0.desk);
+        let desk = known.upgrade().unwrap_or_else(|| {
+            let desk = Arc::new(Desk::new(Arc::clone(&self.0)));
+            *known = Arc::downgrade(&desk);
+            desk
+        });
+        RedisLeases::new(desk)
     }
 
-    /// How it does.
+    /// What it has done, and whether it uses the servers now.
     pub fn health(&self) -> RedisHealth {
         let Inner { link, replica, .. } = &*self.0;
         RedisHealth {
@@ -293,7 +299,11 @@ impl Followed for RedisStore {
     type Log = RedisLog;
 
     fn log(&self) -> Arc<RedisLog> {
-        Arc::new(self.0.log.clone())
+        Arc::new(self.0.log.with_own_polls())
+    }
+
+    fn has_lease(&self, key: &CacheKey) -> bool {
+        self.0.tokens.of(key) != 0
     }
 
     fn replica(&self) -> &Arc<Replica> {

@@ -44,7 +44,7 @@ pub(super) fn stands_for(near: &Stored, far: &Stored) -> bool {
     is_for_same(near, far) && !is_stale && !near.response.is_older_than(&far.response)
 }
 
-/// Whether one takes the place of the other.
+/// Whether one replaces the other.
 pub(super) fn is_for_same(one: &Stored, other: &Stored) -> bool {
     one.response.head().reuse().selecting == other.response.head().reuse().selecting
 }

@@ -50,7 +50,8 @@ impl TierLimits {
     }
 
     /// Puts into the far store in a task, and does not wait for it; default `false`. The last bytes of an answer that is stored do
-    /// not wait for the far store then, and other nodes may miss it a little longer.
+    /// not wait for the far store then, and other nodes may miss it a little longer. Where other nodes wait for the call, as this node
+    /// has its lease ([`CacheBuilder::leases`](crate::CacheBuilder::leases)), it is put far at once all the same.
     #[must_use]
     pub fn far_in_background(mut self, is_in_background: bool) -> Self {
         self.far_in_background = is_in_background;

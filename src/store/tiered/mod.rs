@@ -33,10 +33,10 @@ use self::near::Near;
 use self::under_way::PurgesUnderWay;
 use super::content::BoxFuture;
 use super::log::{Followed, Follower, MemoryLog, Replica};
-use super::{Fence, Store};
+use super::{Fence, Store, StoreLimits};
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
-use crate::runtime::{Mutex, lock};
+use crate::runtime::{Instant, Mutex, lock, moment};
 
 /// How long what is near may be answered, where a log is followed, before the far store is asked whether it still has it. What
 /// the far store has is announced for a day longer than it is there ([`PurgeLog::announce`](super::log::PurgeLog::announce)).
@@ -78,6 +78,8 @@ struct Inner<N, F> {
     far: F,
     /// Marks the ids of the far store.
     far_mark: u64,
+    /// Whether this node has the lease of the call that brings what is put.
+    has_lease: fn(&F, &CacheKey) -> bool,
     /// How often keys were found far, by the place of their hash; none where that does not matter.
     hits: Box<[AtomicU32]>,
     limits: TierLimits,
@@ -85,6 +87,8 @@ struct Inner<N, F> {
     near: Arc<Near<N>>,
     random: RandomState,
     replica: Arc<Replica>,
+    /// Of both stores together.
+    store_limits: StoreLimits,
     /// Of a far store whose log is here.
     under_way: PurgesUnderWay,
 }
@@ -107,7 +111,7 @@ impl<N: Store, F: Store> TieredStore<N, F> {
         let replica = Replica::new([0; 16]);
         replica.begin(log.now());
         let near = Arc::new(Near::new(near, Arc::new(replica), limits.bound));
-        Self::with(near, far, limits, Link::Own(log))
+        Self::with(near, far, limits, Link::Own(log), |_, _| false)
     }
 
     /// A near store before one whose log of purges tells what other nodes purge. It is followed in a task, which begins when the
@@ -135,16 +139,24 @@ impl<N: Store, F: Store> TieredStore<N, F> {
             })
         };
         let link = Link::Followed(Mutex::new(None), Box::new(start), announce);
-        let tier = Self::with(near, far, limits, link);
+        let tier = Self::with(near, far, limits, link, F::has_lease);
         tier.inner.follow();
         tier
     }
 
-    fn with(near: Arc<Near<N>>, far: F, limits: TierLimits, link: Link) -> Self {
+    fn with(
+        near: Arc<Near<N>>,
+        far: F,
+        limits: TierLimits,
+        link: Link,
+        has_lease: fn(&F, &CacheKey) -> bool,
+    ) -> Self {
         let random = RandomState::new();
         let replica = Arc::clone(near.replica());
         let places = if limits.promote_at > 1 { PLACES } else { 0 };
         let inner = Inner {
+            store_limits: store_limits(&near.store().limits(), far.limits()),
+            has_lease,
             background: Arc::new(Semaphore::new(IN_BACKGROUND)),
             far,
             far_mark: random.hash_one("far"),
@@ -188,11 +200,25 @@ impl<N: Store, F: Store> Inner<N, F> {
     }
 
     fn is_near_open(&self) -> bool {
+        self.is_near_open_at(moment)
+    }
+
+    /// The clock is only read where that matters: a hit does it once.
+    fn is_near_open_at(&self, now: impl FnOnce() -> Instant) -> bool {
         match self.link {
-            Link::Followed(..) => self.near.is_open(),
+            Link::Followed(..) => self.near.is_open(now()),
             Link::Own(_) => self.under_way.are_none(),
         }
     }
+}
+
+fn store_limits(near: &StoreLimits, far: StoreLimits) -> StoreLimits {
+    let capacity = match (near.capacity, far.capacity) {
+        (Some(near), Some(far)) => Some(near.saturating_add(far)),
+        (near, far) => near.or(far),
+    };
+    let max_variants = near.max_variants.max(far.max_variants);
+    StoreLimits { capacity, is_tiered: true, max_variants, ..far }
 }
 
 impl<N, F> fmt::Debug for TieredStore<N, F> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex as Turns;
 
 use crate::entry::key::CacheKey;
+use crate::runtime::Instant;
 use crate::store::log::{Hearer, Replica};
 use crate::store::{PurgeMode, PurgeTarget, Store};
 
@@ -34,9 +35,9 @@ impl<N: Store> Near<N> {
     }
 
     /// Whether all that is known is in effect here, and was all there was within the bound.
-    pub(super) fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self, now: Instant) -> bool {
         // In this order: what the log was proven by is heard.
-        self.replica.is_proven(self.bound) && self.has_heard()
+        self.replica.is_proven_at(now, self.bound) && self.has_heard()
     }
 
     fn has_heard(&self) -> bool {

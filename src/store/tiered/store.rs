@@ -74,7 +74,9 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         }
         let near_fence =
             near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
+        // Whoever waits for the end of a lease looks far then, and what is put after it has no token.
         if inner.limits.far_in_background
+            && !(inner.has_lease)(&inner.far, key)
             && let Some(near_fence) = &near_fence
             && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await?
         {
@@ -249,12 +251,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
     }
 
     fn limits(&self) -> StoreLimits {
-        let (near, far) = (self.inner.near.store().limits(), self.inner.far.limits());
-        let capacity = match (near.capacity, far.capacity) {
-            (Some(near), Some(far)) => Some(near.saturating_add(far)),
-            (near, far) => near.or(far),
-        };
-        StoreLimits { capacity, is_tiered: true, max_variants: self.inner.most_variants(), ..far }
+        self.inner.store_limits
     }
 
     /// Of the near store: the far one has its own, and other nodes fill it, too.
@@ -272,10 +269,6 @@ impl<N: Store, F: Store> Inner<N, F> {
     fn fence(&self) -> Fence {
         let fence = self.replica.fence();
         self.under_way.first().unwrap_or(fence)
-    }
-
-    fn most_variants(&self) -> usize {
-        self.near.store().limits().max_variants.max(self.far.limits().max_variants)
     }
 
     /// Whether a purge since a fence may concern a response as one that answers for another query. The fence of its level says
@@ -296,12 +289,16 @@ impl<N: Store, F: Store> Inner<N, F> {
     fn near_answer(&self, key: &CacheKey) -> Option<Lookup> {
         // Before the look: what is in effect has been known before.
         let fence = self.replica.fence();
-        if !self.is_near_open() {
+        let now = self.near_lifetime().map(|_| moment());
+        if !self.is_near_open_at(|| now.unwrap_or_else(moment)) {
             self.follow();
             return None;
         }
         let found = self.near.store().try_get(key)?;
-        if found.variants.is_empty() || self.is_to_be_asked_again(&found.variants) {
+        let is_late = |stored: &Stored| {
+            now.is_some_and(|now| stored.response.head().near_until.0.is_some_and(|until| until <= now))
+        };
+        if found.variants.is_empty() || found.variants.iter().any(is_late) {
             return None;
         }
         Some(Lookup { fence, ..found })
@@ -336,15 +333,6 @@ impl<N: Store, F: Store> Inner<N, F> {
         let longer = ANNOUNCED_FOR.saturating_sub(self.near_time(head).unwrap_or_default());
         let until = head.near_until.0.and_then(|until| until.checked_add(longer));
         !self.is_own() && until.is_none_or(|until| until <= moment())
-    }
-
-    fn is_to_be_asked_again(&self, variants: &Variants) -> bool {
-        self.near_lifetime().is_some() && {
-            let now = moment();
-            variants
-                .iter()
-                .any(|stored| stored.response.head().near_until.0.is_some_and(|until| until <= now))
-        }
     }
 
     /// What the near store has and may answer with, whatever its time.
@@ -405,7 +393,7 @@ impl<N: Store, F: Store> Inner<N, F> {
             .filter(is_only_near)
             .rev()
             .for_each(|stored| insert(stored.clone(), &order, &mut variants));
-        variants.truncate(self.most_variants());
+        variants.truncate(self.store_limits.max_variants);
         Lookup::new(fence, Variants::new(variants))
     }
 

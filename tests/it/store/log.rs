@@ -1,5 +1,7 @@
 //! A log of purges, as the nodes of a fleet know it: nothing purged is taken for untouched, whatever the log loses.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
@@ -210,6 +212,87 @@ async fn f10_a_purge_that_may_not_have_arrived_is_an_error_and_is_appended_later
     other.read().await;
     assert_eq!(one.replica.unsure(), 0);
     assert!(!other.has(HERE, before) && !other.has(THERE, before) && other.has("http://c/", before));
+}
+
+#[tokio::test]
+async fn f10_a_purge_that_has_not_arrived_is_made_although_an_equal_one_came_before_what_it_has_to_purge() {
+    let log = MemoryLog::default();
+    let (one, other) = (Node::of(&log).await, Node::of(&log).await);
+    one.link.cut();
+    other.purge(&here()).await;
+    let between = other.replica.fence();
+    assert!(one.replica.purge(&one.link, &[here()], PurgeMode::Remove).await.is_err());
+    one.link.mend();
+    one.read().await;
+    other.read().await;
+    for node in [&one, &other] {
+        assert!(!node.has(HERE, between) && node.has(THERE, between) && node.replica.unsure() == 0);
+    }
+}
+
+/// A log whose second reading lets the same node purge meanwhile.
+struct Interrupted {
+    log: MemoryLog,
+    node: Arc<Replica>,
+    readings: AtomicU32,
+}
+
+impl PurgeLog for Interrupted {
+    async fn append(&self, entry: &NewEntry) -> Result<Appended, StoreError> {
+        self.log.append(entry).await
+    }
+
+    async fn read_after(&self, number: u64, wait: Duration) -> Result<LogPage, StoreError> {
+        let page = self.log.read_after(number, wait).await;
+        if self.readings.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.node.purge(&self.log, &[there()], PurgeMode::Remove).await?;
+        }
+        page
+    }
+
+    async fn state(&self) -> Result<LogState, StoreError> {
+        self.log.state().await
+    }
+
+    async fn table(&self) -> Result<Option<MarkTable>, StoreError> {
+        self.log.table().await
+    }
+
+    async fn announce(&self, uris: &[u64], time: Option<Duration>) -> Result<Announced, StoreError> {
+        self.log.announce(uris, time).await
+    }
+}
+
+#[tokio::test]
+async fn f17_a_purge_made_while_a_node_finds_out_what_was_lost_is_not_made_twice() {
+    let log = MemoryLog::default();
+    let (one, node) = (Node::of(&log).await, Arc::new(Replica::new(SECRET)));
+    one.purge(&PurgeTarget::host("c")).await;
+    one.purge(&here()).await;
+    node.catch_up(&log).await.unwrap();
+    log.lose(1);
+    let interrupted = Interrupted { log: log.clone(), node: Arc::clone(&node), readings: AtomicU32::new(0) };
+    node.catch_up(&interrupted).await.unwrap();
+    let entries = log.read_after(0, Duration::ZERO).await.unwrap().entries;
+    let purges: Vec<_> = entries.iter().map(|entry| entry.purge.clone()).collect();
+    let purge = |target| Purge::new(vec![target], PurgeMode::Remove).to_bytes();
+    assert_eq!(purges, [purge(PurgeTarget::host("c")), purge(there()), purge(here())]);
+}
+
+#[tokio::test]
+async fn purges_with_many_targets_are_not_kept_for_followers_beyond_some_megabytes() {
+    let log = MemoryLog::default();
+    let node = Node::of(&log).await;
+    let seen = node.replica.changed();
+    let many: Vec<_> = (0..60_000).map(|n| PurgeTarget::uri(format!("http://a/a-long-path/{n}"))).collect();
+    for _ in 0..2 {
+        node.replica.purge(&log, &many, PurgeMode::Remove).await.unwrap();
+    }
+    assert!(node.replica.changes_since(seen).purges.is_some_and(|purges| purges.len() == 2));
+    for _ in 0..16 {
+        node.replica.purge(&log, &many, PurgeMode::Remove).await.unwrap();
+    }
+    assert_eq!(node.replica.changes_since(seen).purges, None);
 }
 
 async fn announce(node: &Node, uri: &str, since: Fence) -> Option<u64> {

@@ -162,7 +162,7 @@ async fn f10_a_purge_that_can_not_arrive_is_an_error_and_arrives_before_anything
 }
 
 #[tokio::test]
-async fn f10_a_purge_whose_answer_is_lost_is_an_error_and_is_not_made_again_where_the_log_has_it() {
+async fn f10_a_purge_whose_answer_is_lost_is_an_error_and_is_made_once_more() {
     let server = Server::start(Kind::Redis);
     let (one, proxy, other) = one_behind(&server).await;
     other.purge(PurgeTarget::tag("other")).await.unwrap(); // so that it has the script
@@ -173,8 +173,11 @@ async fn f10_a_purge_whose_answer_is_lost_is_an_error_and_is_not_made_again_wher
     one.purge(PurgeTarget::All).await.unwrap_err();
     other.fill("/", "new").await;
     proxy.set(Faults::default());
-    until("the log was to be read", || one.health().purges_to_repeat == 0).await;
-    one.get("/").await.has_body("new").told(HIT);
+    until("the purge was to be made", || one.health().purges_to_repeat == 0).await;
+    // An equal entry in the log may be an earlier one of another node, so nobody relies on it.
+    while one.get("/").await.body == "new" {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// What a connection passes that is not cut, and then each number of bytes less, up and down.

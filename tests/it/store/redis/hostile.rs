@@ -70,6 +70,21 @@ async fn a23_whatever_is_found_in_place_of_the_log_of_purges_nothing_comes_back_
 }
 
 #[tokio::test]
+async fn a23_an_entry_that_somebody_else_has_added_to_the_log_keeps_nobody_from_reading_it() {
+    let server = Server::start(Kind::Redis);
+    let namespace = namespace();
+    let node = || Node::new(config(&server.url()).namespace(&namespace));
+    let (one, other) = (node(), node());
+    one.purge(PurgeTarget::tag("first")).await.unwrap();
+    one.fill("/", "stored").await;
+    other.get("/").await.has_body("stored").told(HIT);
+    let added = server.ask(&["XADD", &format!("{{{namespace}.1}}:l"), "*", "x", "y"]);
+    assert!(!matches!(added, Answer::Error(_)), "{added:?}");
+    one.purge(PurgeTarget::tag("second")).await.unwrap();
+    other.get("/").await.has_body("stored").told(HIT);
+}
+
+#[tokio::test]
 async fn a23_slices_that_somebody_else_has_written_never_make_content_that_ends_cleanly() {
     let server = Server::start(Kind::Redis);
     let content = "0123456789".repeat(10_000);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode};
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
@@ -158,6 +159,73 @@ async fn a_node_that_is_to_end_waits_until_the_servers_know_of_the_ends_of_its_l
     lease.end(LeaseEnd::Over);
     given_back.await.unwrap();
     assert_eq!(server.ask(&["KEYS", "*:w*"]), Answer::List(Vec::new()));
+}
+
+#[tokio::test]
+async fn all_who_use_the_leases_of_a_store_share_them() {
+    let server = Server::start(Kind::Redis);
+    let [store] = nodes(&server.url());
+    let key = key("/");
+    let lease = granted(&store.leases(), LeaseName::new(&key)).await;
+    let leases = store.leases();
+    let given_back = tokio::spawn(async move { leases.given_back().await });
+    tokio::task::yield_now().await;
+    assert!(!given_back.is_finished());
+    lease.end(LeaseEnd::Over);
+    given_back.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_is_gone_before_it_gets_its_lease_leaves_none() {
+    let server = Server::start(Kind::Redis);
+    let [store] = nodes(&server.url());
+    let leases = store.leases().time(Duration::from_secs(60));
+    let (key, other) = (key("/"), key("/other"));
+    // The connection is made, and the server knows the script.
+    drop(granted(&leases, LeaseName::new(&other)).await);
+    assert!(leases.ask(LeaseName::new(&key)).now_or_never().is_none());
+    leases.given_back().await;
+    // What was sent before this over the same connection has been done.
+    drop(granted(&leases, LeaseName::new(&other)).await);
+    leases.given_back().await;
+    assert_eq!(server.ask(&["KEYS", "*:w*"]), Answer::List(Vec::new()));
+}
+
+#[tokio::test]
+async fn whoever_waits_hears_of_the_end_of_the_lease_that_follows_the_one_it_was_told_of() {
+    let server = Server::start(Kind::Redis);
+    let [first, second, third] =
+        nodes(&server.url()).map(|store| store.leases().time(Duration::from_secs(600)));
+    let key = key("/");
+    let lease = granted(&first, LeaseName::new(&key)).await;
+    let waiting = third.ask(LeaseName::new(&key)).await.unwrap();
+    lease.end(LeaseEnd::Over);
+    first.given_back().await;
+    let lease = granted(&second, LeaseName::new(&key)).await;
+    let somebody_waits = || {
+        let names = server.ask(&["KEYS", "*:q"]).list();
+        names.into_iter().any(|name| server.ask(&["GET", &name.text()]).text() == "1")
+    };
+    assert!(!somebody_waits());
+    let end = held(waiting);
+    until("nobody waited", somebody_waits).await;
+    lease.end(LeaseEnd::Over);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(60), end).await.unwrap().unwrap(), LeaseEnd::Over);
+}
+
+#[tokio::test]
+async fn a_lease_that_has_ended_leaves_no_task() {
+    let server = Server::start(Kind::Redis);
+    let [store] = nodes(&server.url());
+    let leases = store.leases().time(Duration::from_secs(600));
+    let (key, other) = (key("/"), key("/other"));
+    drop(granted(&leases, LeaseName::new(&other)).await);
+    leases.given_back().await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let held = granted(&leases, LeaseName::new(&key)).await;
+    let before = tasks();
+    drop(held);
+    until("its task was to end", || tasks() < before).await;
 }
 
 #[tokio::test]

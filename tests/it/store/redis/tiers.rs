@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use larder::store::log::FollowLimits;
 use larder::store::{
-    Levels, PurgeMode, PurgeTarget, RedisConfig, RedisStore, Store, TierLimits, TieredStore,
+    LeaseAnswer, LeaseName, Leases as _, Levels, PurgeMode, PurgeTarget, PutOutcome, RedisConfig, RedisStore,
+    Store, TierLimits, TieredStore,
 };
 use larder::{BoxStore, CacheKey, CacheLayer, MemoryStore, StandardPolicy};
 
 use super::{FILLED, HIT, config, namespace};
+use crate::support::logs::response;
 use crate::support::servers::{Cluster, Kind, Server};
 use crate::support::stores::waited_for;
 use crate::support::{Bench, Reply};
@@ -130,4 +133,37 @@ async fn while_the_server_is_frozen_the_near_tier_gives_nothing_older_than_the_b
     assert!(frozen.elapsed() < Duration::from_secs(20));
     server.thaw();
     node.bring_near("x").await;
+}
+
+#[tokio::test]
+async fn what_a_call_with_a_lease_brings_is_far_before_the_lease_ends() {
+    let (server, namespace) = (Server::start(Kind::Redis), namespace());
+    let [one, other] =
+        [(); 2].map(|()| Node::new(&server.url(), &namespace, patient().far_in_background(true)));
+    while !one.tier.is_near_open() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let key = key();
+    other.tier.far().get(&key).await.unwrap();
+    let fence = one.tier.get(&key).await.unwrap().fence;
+    let asked = one.tier.far().leases().ask(LeaseName::new(&key)).await.unwrap();
+    assert!(matches!(asked, LeaseAnswer::Granted(_)));
+    assert_eq!(one.tier.put(&key, response(&[]), fence).await.unwrap(), PutOutcome::Stored);
+    assert_eq!(other.tier.far().get(&key).await.unwrap().variants.len(), 1);
+}
+
+#[tokio::test]
+async fn tiers_of_one_store_do_not_wait_for_each_others_polls() {
+    let server = Server::start(Kind::Redis);
+    let store = RedisStore::new(config(&server.url()).namespace(&namespace())).unwrap();
+    let limits = patient().follow(FollowLimits::new().poll(Duration::from_secs(20)));
+    let tiers =
+        [(); 2].map(|()| TieredStore::following(MemoryStore::default(), store.clone(), limits.clone()));
+    let both = async {
+        while !server.ask(&["INFO", "clients"]).text().contains("blocked_clients:2") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), both).await.unwrap();
+    drop(tiers);
 }
