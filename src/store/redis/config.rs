@@ -1,6 +1,7 @@
 //! Where the servers are, and how the store uses them.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,9 @@ pub(super) enum Servers {
     Sentinel { account: Account, name: Box<str>, sentinels: Vec<Address> },
     Single(Address),
 }
+
+/// How many bytes a slice may have.
+pub(super) const SLICES: RangeInclusive<u32> = (16 << 10)..=(64 << 20);
 
 /// How many replicas have to have a purge, and for how long that is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -294,7 +298,7 @@ impl RedisConfig {
     /// its own, two of them ahead of the client.
     #[must_use]
     pub fn slice(mut self, bytes: u32) -> Self {
-        self.slice = bytes.clamp(16 << 10, 64 << 20);
+        self.slice = bytes.clamp(*SLICES.start(), *SLICES.end());
         self
     }
 

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Value, cmd};
+use redis::{Cmd, Value, cmd};
 
 use super::batches::Batches;
 use super::clocks::Clocks;
 use super::config::{RedisConfig, Replicas};
 use super::content::milliseconds;
-use super::error::LinkError;
+use super::error::{LinkError, is_told_by_replica};
 use super::link::Link;
 use super::log_scripts::{KEYS, LogScript};
 use super::random::random;
@@ -56,27 +56,27 @@ struct Shared {
     read: LogScript,
     replicas: Option<Replicas>,
     state: LogScript,
-    /// The server knows no flags of scripts.
-    takes_plain: AtomicBool,
+    /// How many connections there were when a server knew no flags of scripts: the next one may lead to another server. So many that
+    /// there never are where none has said so.
+    plain_at: AtomicU64,
     timed_state: LogScript,
 }
 
 impl RedisLog {
     pub(super) fn new(link: Link, config: &RedisConfig, load: Duration, clocks: Arc<Clocks>) -> Self {
         let RedisConfig { deadline, namespace, replicas, .. } = config;
-        let key = |name: &str| format!("{{{namespace}.{FORMAT}}}:{name}").into_bytes().into_boxed_slice();
         let shared = Shared {
             announce: LogScript::announce(),
             append: LogScript::append(),
             batches: Batches::default(),
             clocks,
             deadline: *deadline,
-            keys: KEYS.map(key),
+            keys: KEYS.map(|name| key(namespace, name).into_bytes().into_boxed_slice()),
             load,
             read: LogScript::read(),
             replicas: *replicas,
             state: LogScript::state(),
-            takes_plain: AtomicBool::new(false),
+            plain_at: AtomicU64::new(u64::MAX),
             timed_state: LogScript::timed_state(),
         };
         Self { is_alone: false, link, shared: Arc::new(shared) }
@@ -112,6 +112,8 @@ impl RedisLog {
                 state_of(&values[0])
             }
             Ok(other) => Err(LinkError::bad(format!("{other:?} as the state of the log and the time"))),
+            // The server was a primary before, and purges of others come to it late or never.
+            Err(LinkError::Refused(why)) if is_told_by_replica(&why) => Err(LinkError::Refused(why)),
             // A user who may not ask for the time: the clocks are not compared.
             Err(LinkError::Refused(_)) => {
                 clocks.compare(asked, None, self.link.made());
@@ -169,11 +171,11 @@ impl RedisLog {
         let incarnation = format!("{:016x}", random().max(1));
         let arguments: Vec<&[u8]> =
             [incarnation.as_bytes()].into_iter().chain(more.iter().copied()).collect();
-        let takes_plain = &self.shared.takes_plain;
-        if !takes_plain.load(Ordering::Relaxed) {
+        let (plain_at, made) = (&self.shared.plain_at, self.link.made());
+        if plain_at.load(Ordering::Relaxed) != made {
             match self.run_form(&script.modern, &arguments, replicas).await {
                 Err(LinkError::Refused(why)) if why.contains("compil") => {
-                    takes_plain.store(true, Ordering::Relaxed);
+                    plain_at.store(self.link.made(), Ordering::Relaxed);
                 }
                 ended => return ended,
             }
@@ -214,8 +216,8 @@ impl RedisLog {
             return ended.into_iter().next().ok_or_else(|| LinkError::bad("nothing to a purge"));
         }
         // The call before may still be on its way: the deadline is around both.
-        let limit =
-            self.shared.deadline + self.shared.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
+        let waiting = self.shared.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
+        let limit = self.shared.deadline.saturating_add(waiting);
         let ended = Deadline::new(limit).in_time(self.shared.batches.add(self, entry)).await;
         ended.unwrap_or(Err(LinkError::Slow(limit)))
     }
@@ -269,7 +271,7 @@ impl PurgeLog for RedisLog {
             command.arg("COUNT").arg(1).arg("BLOCK").arg(wait.as_millis().max(1).to_string());
             command.arg("STREAMS").arg(&*self.shared.keys[1]).arg(format!("{number}-0"));
             // What it gives is read once more, together with the state.
-            let waited = self.link.send_blocking(&command, self.shared.deadline + wait).await;
+            let waited = self.link.send_blocking(&command, self.shared.deadline.saturating_add(wait)).await;
             waited.map_err(|error| error.to(ACTION))?;
         }
         self.read(number).await.map_err(|error| error.to(ACTION))
@@ -314,6 +316,17 @@ impl fmt::Debug for RedisLog {
         let name = String::from_utf8_lossy(&self.shared.keys[1]);
         f.debug_struct("RedisLog").field("name", &name).finish_non_exhaustive()
     }
+}
+
+fn key(namespace: &str, name: &str) -> String {
+    format!("{{{namespace}.{FORMAT}}}:{name}")
+}
+
+/// Reads the state, at the server that has the log: without that one nothing is known of anything.
+pub(super) fn probe(namespace: &str) -> Cmd {
+    let mut command = cmd("GET");
+    command.arg(key(namespace, KEYS[0]));
+    command
 }
 
 fn text(value: &Value) -> Result<&[u8], LinkError> {

@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `config.rs`, `advice.rs` | settings; what the set-up of the servers lets fear |
+//! | `config.rs`, `advice.rs` | settings; risks in how the servers are set up |
 //! | `clocks.rs` | how far the clock of this node is from that of the servers |
 //! | `connect.rs`, `channel.rs`, `link.rs` | connections; one that is kept up; deadlines and the breaker |
 //! | `scripts.rs`, `log_scripts.rs`, `log.rs` | scripts; those of the log of purges, and its layout; the log |
@@ -228,7 +228,8 @@ impl Store for RedisStore {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        Box::pin(self.put_whole(key, response, fence)).await.map_err(|error| error.to("put"))
+        let whole = Box::pin(self.put_whole(key, response, fence));
+        self.0.content_deadline().in_time(whole).await.map_err(|error| error.to("put"))
     }
 
     async fn begin(
@@ -258,7 +259,8 @@ impl Store for RedisStore {
         if says_nothing(fence) {
             return Ok(PutOutcome::Superseded);
         }
-        Box::pin(self.0.freshen(key, of, head, fence)).await.map_err(|error| error.to("freshen"))
+        let whole = Box::pin(self.0.freshen(key, of, head, fence));
+        self.0.content_deadline().in_time(whole).await.map_err(|error| error.to("freshen"))
     }
 
     async fn purged_since(
