@@ -24,6 +24,8 @@ use crate::store::breaker::Breaker;
 const FAILURES: u32 = 8;
 /// How often a server is probed while the breaker is open.
 const PROBES: Duration = Duration::from_millis(250);
+/// The most milliseconds for which a server is told to wait: it refuses what its clock can't show.
+pub(super) const LONGEST_WAIT: u128 = 1 << 40;
 /// The most commands that wait for their answers. A command that nobody waits for any more is answered all the same (R19).
 const IN_FLIGHT: usize = 4_096;
 
@@ -189,7 +191,10 @@ impl Link {
         // which there is nothing to wait for.
         let mut pipeline = Pipeline::new();
         pipeline.add_command(script.whole(keys, arguments));
-        pipeline.cmd("WAIT").arg(replicas.count).arg(replicas.limit.as_millis().to_string());
+        pipeline
+            .cmd("WAIT")
+            .arg(replicas.count)
+            .arg(replicas.limit.as_millis().min(LONGEST_WAIT).to_string());
         let waiting = &self.shared.waiting;
         let sent = self.shared.in_time(
             waiting,

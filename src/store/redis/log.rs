@@ -14,7 +14,7 @@ use super::clocks::Clocks;
 use super::config::{RedisConfig, Replicas};
 use super::content::milliseconds;
 use super::error::{LinkError, is_told_by_replica};
-use super::link::Link;
+use super::link::{LONGEST_WAIT, Link};
 use super::log_scripts::{KEYS, LogScript};
 use super::random::random;
 use super::scripts::Script;
@@ -268,7 +268,7 @@ impl PurgeLog for RedisLog {
         const ACTION: &str = "read the log of purges";
         if !wait.is_zero() {
             let mut command = cmd("XREAD");
-            command.arg("COUNT").arg(1).arg("BLOCK").arg(wait.as_millis().max(1).to_string());
+            command.arg("COUNT").arg(1).arg("BLOCK").arg(wait.as_millis().clamp(1, LONGEST_WAIT).to_string());
             command.arg("STREAMS").arg(&*self.shared.keys[1]).arg(format!("{number}-0"));
             // What it gives is read once more, together with the state.
             let waited = self.link.send_blocking(&command, self.shared.deadline.saturating_add(wait)).await;
