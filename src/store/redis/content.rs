@@ -351,9 +351,9 @@ mod tests {
     const CONTENT: RemoteContent = RemoteContent { id: 7 << 40 | 65_536, length: 100_000 };
 
     fn contents() -> Contents {
-        let config: RedisConfig = "redis://localhost:1".parse().unwrap();
+        let config: RedisConfig = "redis://localhost:1".parse().expect("a URL");
         let limit = Duration::from_secs(1);
-        let link = Link::new(Target::of(&config).unwrap(), 1, cmd("PING"), limit, limit);
+        let link = Link::new(Target::of(&config).expect("a target"), 1, cmd("PING"), limit, limit);
         Contents { limit, link, most: 1 << 20, prefix: "x".to_owned() }
     }
 
@@ -368,7 +368,7 @@ mod tests {
         {
             let forged = RemoteContent::new(7 << 40 | u128::from(slice), length);
             assert_eq!(contents.names(forged), [""; 0], "{slice} {length}");
-            assert!(!contents.expire(forged, LINGER).await.unwrap());
+            assert!(!contents.expire(forged, LINGER).await.expect("nothing is sent"), "{slice} {length}");
             contents.remove(forged).await;
         }
         assert_eq!(contents.link.sent(), 0);
