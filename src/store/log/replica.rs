@@ -415,6 +415,13 @@ impl Replica {
         self.published.proven.fetch_max(since, Ordering::SeqCst);
     }
 
+    /// Whether nothing was missing at some moment after another one.
+    #[cfg(feature = "redis")]
+    pub(crate) fn was_complete_after(&self, moment: Instant) -> bool {
+        let proven = self.published.proven.load(Ordering::SeqCst);
+        proven > 0 && Duration::from_nanos(proven - 1) > moment.saturating_duration_since(self.start)
+    }
+
     /// Whether nothing was missing at some moment within `bound` of now.
     pub fn is_proven(&self, bound: Duration) -> bool {
         self.is_proven_at(moment(), bound)

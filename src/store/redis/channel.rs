@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::connect::{Connection, Target, WhenLost, too_late};
 use super::error::{LinkError, is_of_replica, needs_another_connection, no_runtime};
-use crate::runtime::{Deadline, Runtime, pause};
+use crate::runtime::{Deadline, Instant, Mutex, Runtime, lock, moment, pause};
 use crate::store::random::random_time;
 
 /// A connection on which so many commands in a row were too late is dropped: a timeout by itself never does that (R2).
@@ -17,12 +17,17 @@ const TOO_LATE: u32 = 8;
 /// The longest pause before the second attempt to connect; it doubles from there.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long one attempt to connect may take: longer than a command, which does not wait for it.
-const ATTEMPT: Duration = Duration::from_secs(1);
+/// How long one attempt to connect may take: longer than a command, which does not wait for it, and than it takes to find out that
+/// one of several addresses does not answer.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// A server that has become a replica is left so often at most: its name may lead to the primary by then.
+const LEAVES: Duration = Duration::from_secs(1);
 
 pub(super) struct Channel(Arc<Shared>);
 
 struct Shared {
+    /// When a server was left that had become a replica.
+    left: Mutex<Option<Instant>>,
     /// Of connections that were made.
     made: Arc<AtomicU64>,
     state: watch::Sender<State>,
@@ -54,6 +59,7 @@ impl Channel {
 
     fn counted(target: Arc<Target>, within: Duration, made: Arc<AtomicU64>) -> Self {
         Self(Arc::new(Shared {
+            left: Mutex::default(),
             made,
             state: watch::Sender::new(State::Idle),
             target,
@@ -140,9 +146,8 @@ impl Attempts {
                 Some(Ok(value))
             }
             Err(error) => {
-                let is_lost = needs_another_connection(&error)
-                    // Sentinel knows who is the primary now (R17). A Cluster finds out by itself, and one server is one server.
-                    || (is_of_replica(&error) && shared.target.has_sentinel());
+                let is_lost =
+                    needs_another_connection(&error) || (is_of_replica(&error) && shared.leaves_replica());
                 if is_lost {
                     shared.lost(number);
                 }
@@ -170,6 +175,21 @@ impl Shared {
                 None => drop(making),
             }
         }
+    }
+
+    /// Whether to leave a server that is a replica. Sentinel knows who is the primary now (R17), and the name of one server may lead
+    /// to another one by now. A Cluster finds out by itself.
+    fn leaves_replica(&self) -> bool {
+        if self.target.is_cluster() {
+            return false;
+        }
+        let (mut left, now) = (lock(&self.left), moment());
+        let leaves = self.target.has_sentinel()
+            || left.is_none_or(|left| now.saturating_duration_since(left) >= LEAVES);
+        if leaves {
+            *left = Some(now);
+        }
+        leaves
     }
 
     /// This connection is of no use any more.

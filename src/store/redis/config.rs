@@ -1,6 +1,7 @@
 //! Where the servers are, and how the store uses them.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,9 @@ pub(super) enum Servers {
     Sentinel { account: Account, name: Box<str>, sentinels: Vec<Address> },
     Single(Address),
 }
+
+/// How many bytes a slice may have.
+pub(super) const SLICES: RangeInclusive<u32> = (16 << 10)..=(64 << 20);
 
 /// How many replicas have to have a purge, and for how long that is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -251,8 +255,8 @@ impl RedisConfig {
         self
     }
 
-    /// How long a command may take that sends or fetches content: a record that is written, or a [slice](RedisConfig::slice);
-    /// default 2 s, and never less than the [deadline](RedisConfig::deadline).
+    /// How long it may take to store a response, everything included, or to send or fetch a [slice](RedisConfig::slice) of content
+    /// that comes in or goes out in parts; default 2 s, and never less than the [deadline](RedisConfig::deadline).
     #[must_use]
     pub fn content_deadline(mut self, limit: Duration) -> Self {
         self.content_deadline = limit;
@@ -283,7 +287,8 @@ impl RedisConfig {
     }
 
     /// Content of up to so many bytes is stored with its head, and comes with each look-up; default 32 KiB. What is larger is
-    /// stored in slices, which a hit fetches after the look-up.
+    /// stored in slices, which a hit fetches after the look-up. All responses of a key together have up to 1 MiB, or four times as
+    /// much as this and at most 8 MiB: the oldest that do not fit are dropped.
     #[must_use]
     pub fn inline(mut self, bytes: u64) -> Self {
         self.inline = bytes;
@@ -294,7 +299,7 @@ impl RedisConfig {
     /// its own, two of them ahead of the client.
     #[must_use]
     pub fn slice(mut self, bytes: u32) -> Self {
-        self.slice = bytes.clamp(16 << 10, 64 << 20);
+        self.slice = bytes.clamp(*SLICES.start(), *SLICES.end());
         self
     }
 

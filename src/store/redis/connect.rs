@@ -1,6 +1,7 @@
 //! How a connection is made: to one server, to the primary that Sentinel names, or to a Cluster.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -15,6 +16,7 @@ use redis::{
 };
 
 use super::config::{Account, Address, InvalidRedisConfig, RedisConfig, Servers};
+use crate::runtime::Deadline;
 
 /// What is said to a connection that ends: at once with RESP3, at the next command with RESP2 (R6).
 pub(super) type WhenLost = Arc<dyn Fn() + Send + Sync>;
@@ -44,10 +46,11 @@ impl Connection {
 }
 
 /// Where connections lead.
-#[derive(Clone)]
 pub(super) struct Target {
     pub(super) account: Account,
     pub(super) database: i64,
+    /// Of the Sentinels, the one that is asked first: the last one that has answered.
+    first: AtomicUsize,
     pub(super) servers: Servers,
     #[cfg(feature = "redis-tls")]
     pub(super) certificates: Option<redis::TlsCertificates>,
@@ -69,6 +72,7 @@ impl Target {
             #[cfg(feature = "redis-tls")]
             certificates: config.certificates.clone(),
             database: config.database,
+            first: AtomicUsize::new(0),
             servers: config.servers.clone(),
             tls: config.tls,
         };
@@ -88,6 +92,10 @@ impl Target {
             client.map_err(|error| InvalidRedisConfig::Certificates(error.to_string()))?;
         }
         Ok(())
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.servers, Servers::Cluster(_))
     }
 
     pub(super) fn has_sentinel(&self) -> bool {
@@ -119,13 +127,15 @@ impl Target {
         let client = match &self.servers {
             Servers::Cluster(nodes) => {
                 // It may never end by itself (R11): whoever calls this has a time limit.
-                let connection = self.cluster(nodes, protocol, limit, within)?.get_async_connection().await?;
+                // All nodes are connected to at one time, and the others wait for one that does not answer: so there is time left.
+                let each = share(limit, 3);
+                let connection = self.cluster(nodes, protocol, each, within)?.get_async_connection().await?;
                 return Ok(Connection::Cluster(connection));
             }
             Servers::Single(address) => self.client(address, protocol)?,
             Servers::Sentinel { account, name, sentinels } => {
                 // Asked anew for each connection: the crate's own connections know no Sentinel (R17).
-                self.primary(sentinels, name, account, protocol).await?
+                self.primary(sentinels, name, account, protocol, limit).await?
             }
         };
         let mut config = AsyncConnectionConfig::new()
@@ -175,14 +185,44 @@ impl Target {
         }
     }
 
+    /// Asks one Sentinel after the other, each for a part of the time. The next attempt begins with the one after the last that was
+    /// asked in vain, so one that does not answer keeps nobody from the others.
     async fn primary(
         &self,
         sentinels: &[Address],
         name: &str,
         account: &Account,
         protocol: ProtocolVersion,
+        limit: Duration,
     ) -> RedisResult<Client> {
-        let addresses = sentinels.iter().map(|address| self.address(address));
+        let limit = share(limit, sentinels.len());
+        let mut failed = too_late(limit);
+        for _ in sentinels {
+            let first = self.first.load(Ordering::Relaxed);
+            let Some(sentinel) = sentinels.get(first % sentinels.len()) else { break };
+            // It counts as asked in vain until it has answered: the attempt may end at any time.
+            self.first.store(first.wrapping_add(1), Ordering::Relaxed);
+            let asked = self.primary_of(sentinel, name, account, protocol);
+            match Deadline::new(limit).in_time(asked).await.unwrap_or_else(|| Err(too_late(limit))) {
+                Ok(client) => {
+                    self.first.store(first, Ordering::Relaxed);
+                    return Ok(client);
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    /// The primary that one Sentinel names.
+    async fn primary_of(
+        &self,
+        sentinel: &Address,
+        name: &str,
+        account: &Account,
+        protocol: ProtocolVersion,
+    ) -> RedisResult<Client> {
+        let addresses = [self.address(sentinel)];
         let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?
             .set_client_to_redis_db(self.database)
             .set_client_to_redis_protocol(protocol)
@@ -240,6 +280,14 @@ impl Target {
         }
         builder.build()
     }
+}
+
+/// The time that each of several has, with as much for what comes after them.
+fn share(limit: Duration, count: usize) -> Duration {
+    /// What a handshake takes where the servers are near enough.
+    const LEAST: Duration = Duration::from_millis(300);
+    let parts = u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
+    (limit / parts).max(LEAST)
 }
 
 /// Small commands are sent at once (R5).

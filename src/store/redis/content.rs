@@ -11,20 +11,24 @@
 //! A slice lives a little longer than its response is of use. Where one is gone before, the content is.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use redis::{Value, cmd};
+use tokio::sync::oneshot;
 use twox_hash::XxHash3_64;
 
-use super::error::LinkError;
+use super::config::SLICES;
+use super::error::{LinkError, no_runtime};
 use super::link::Link;
 use super::scripts::Script;
 use crate::entry::RemoteContent;
 use crate::error::StoreError;
+use crate::runtime::Runtime;
 use crate::semantics::range::ByteRange;
 
 /// How many slices are fetched ahead of the reader.
@@ -44,6 +48,8 @@ const EXPIRE: &str = "local found = 0 \
 pub(super) struct Contents {
     pub(super) limit: Duration,
     pub(super) link: Link,
+    /// The most bytes that content has.
+    pub(super) most: u64,
     /// The beginning of the names of all slices under the key.
     pub(super) prefix: String,
 }
@@ -55,7 +61,8 @@ pub(super) fn new_content(random: u128, slice: u32, length: u64) -> RemoteConten
 
 /// The bytes of a slice; 0 where this is no content of this store.
 fn slice_of(content: RemoteContent) -> u64 {
-    u64::try_from(content.id & u128::from(u32::MAX)).unwrap_or_default()
+    let slice = u32::try_from(content.id & u128::from(u32::MAX)).unwrap_or_default();
+    if SLICES.contains(&slice) { slice.into() } else { 0 }
 }
 
 impl Contents {
@@ -63,11 +70,14 @@ impl Contents {
         format!("{}{:032x}:{number}", self.prefix, content.id)
     }
 
+    /// Nothing where this store has written no such content: a record that somebody else wrote may say that it is of any length, and
+    /// so have any number of names.
     fn names(&self, content: RemoteContent) -> Vec<String> {
-        match slice_of(content) {
-            0 => Vec::new(),
-            slice => (0..content.length.div_ceil(slice)).map(|number| self.name(content, number)).collect(),
+        let slice = slice_of(content);
+        if slice == 0 || content.length.div_ceil(slice) > self.most.div_ceil(slice) {
+            return Vec::new();
         }
+        (0..content.length.div_ceil(slice)).map(|number| self.name(content, number)).collect()
     }
 
     pub(super) async fn write(
@@ -86,6 +96,9 @@ impl Contents {
     /// Sets the time that is left to content. Whether all of it is there.
     pub(super) async fn expire(&self, content: RemoteContent, time: Duration) -> Result<bool, LinkError> {
         let names = self.names(content);
+        if names.is_empty() {
+            return Ok(false);
+        }
         let keys: Vec<_> = names.iter().map(String::as_bytes).collect();
         let time = milliseconds(time).to_string();
         match self.link.run(&Script::new(EXPIRE), &keys, &[time.as_bytes()], self.limit).await? {
@@ -219,8 +232,33 @@ impl Piece {
 type Fetched = Result<Bytes, StoreError>;
 
 enum Slice {
-    Coming(Pin<Box<dyn Future<Output = Fetched> + Send>>),
+    Coming(oneshot::Receiver<Fetched>),
     Here(Fetched),
+}
+
+impl Slice {
+    /// Begins to fetch a piece, in a task: that comes to its end, and no longer counts as a command on its way, also where the client
+    /// has stopped reading. Dropped, the task ends.
+    fn begin(piece: Piece) -> Self {
+        let Some(runtime) = Runtime::current() else {
+            return Self::Here(Err(no_runtime().to(ACTION)));
+        };
+        let (mut to, coming) = oneshot::channel();
+        drop(runtime.spawn(async move {
+            let fetched = {
+                let mut fetching = pin!(fetch(piece));
+                poll_fn(|cx| match to.poll_closed(cx) {
+                    Poll::Ready(()) => Poll::Ready(None),
+                    Poll::Pending => fetching.as_mut().poll(cx).map(Some),
+                })
+                .await
+            };
+            if let Some(fetched) = fetched {
+                let _ = to.send(fetched);
+            }
+        }));
+        Self::Coming(coming)
+    }
 }
 
 /// Content that is read slice by slice.
@@ -249,8 +287,9 @@ impl Sliced {
     }
 }
 
+const ACTION: &str = "read content";
+
 async fn fetch(piece: Piece) -> Fetched {
-    const ACTION: &str = "read content";
     let fetched = piece.fetch().await.map_err(|error| error.to(ACTION))?;
     fetched.ok_or_else(|| StoreError::new(ACTION, "a slice of it is gone"))
 }
@@ -266,13 +305,13 @@ impl Body for Sliced {
         while self.slices.len() <= AHEAD
             && let Some(piece) = self.next_piece()
         {
-            self.slices.push_back(Slice::Coming(Box::pin(fetch(piece))));
+            self.slices.push_back(Slice::begin(piece));
         }
         for slice in &mut self.slices {
             if let Slice::Coming(coming) = slice
-                && let Poll::Ready(fetched) = coming.as_mut().poll(cx)
+                && let Poll::Ready(fetched) = Pin::new(coming).poll(cx)
             {
-                *slice = Slice::Here(fetched);
+                *slice = Slice::Here(fetched.unwrap_or_else(|_| Err(no_runtime().to(ACTION))));
             }
         }
         match self.slices.pop_front() {
@@ -305,9 +344,35 @@ impl Body for Sliced {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::RedisConfig;
+    use super::super::connect::Target;
     use super::*;
 
     const CONTENT: RemoteContent = RemoteContent { id: 7 << 40 | 65_536, length: 100_000 };
+
+    fn contents() -> Contents {
+        let config: RedisConfig = "redis://localhost:1".parse().expect("a URL");
+        let limit = Duration::from_secs(1);
+        let link = Link::new(Target::of(&config).expect("a target"), 1, cmd("PING"), limit, limit);
+        Contents { limit, link, most: 1 << 20, prefix: "x".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a23_content_of_any_length_that_this_store_can_not_have_written_has_no_names_and_is_not_there() {
+        let contents = contents();
+        assert_eq!(contents.names(CONTENT).len(), 2);
+        // Content is given up in the middle of its last slice.
+        assert_eq!(contents.names(RemoteContent::new(7 << 40 | 40_000, (1 << 20) + 20_000)).len(), 27);
+        for (slice, length) in
+            [(65_536, (1 << 20) + 65_537), (65_536, 1 << 40), (1, 1 << 40), (1, 10), (0, 10), (u32::MAX, 10)]
+        {
+            let forged = RemoteContent::new(7 << 40 | u128::from(slice), length);
+            assert_eq!(contents.names(forged), [""; 0], "{slice} {length}");
+            assert!(!contents.expire(forged, LINGER).await.expect("nothing is sent"), "{slice} {length}");
+            contents.remove(forged).await;
+        }
+        assert_eq!(contents.link.sent(), 0);
+    }
 
     #[test]
     fn a_slice_is_opened_as_it_was_sealed_from_any_block_on() {

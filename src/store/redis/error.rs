@@ -90,5 +90,10 @@ pub(super) fn needs_another_connection(error: &RedisError) -> bool {
 
 /// Whether it comes from a replica, which was a primary before.
 pub(super) fn is_of_replica(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || is_told_by_replica(&error.to_string())
+}
+
+/// Scripts of servers before 7.0 have an error of their own around it.
+pub(super) fn is_told_by_replica(why: &str) -> bool {
+    why.contains("READONLY")
 }

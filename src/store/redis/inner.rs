@@ -1,6 +1,7 @@
 //! What a store does with its link, the log of purges and its records.
 
 use std::future::poll_fn;
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
@@ -19,11 +20,11 @@ use super::error::{LinkError, no_runtime};
 use super::gets::Gets;
 use super::leases::{Desk, Tokens};
 use super::link::Link;
-use super::log::RedisLog;
+use super::log::{RedisLog, probe};
 use super::scripts::Script;
 use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
-use crate::runtime::{Mutex, Runtime, joined};
+use crate::runtime::{Deadline, Instant, Mutex, Runtime, joined, moment};
 use crate::store::log::{Announced, LogState, Replica, Verdict, is_noted};
 use crate::store::random::random;
 use crate::store::record::{FORMAT, Record, RecordNames, Recorded};
@@ -45,8 +46,9 @@ const COMPARED: usize = 16;
 const ATTEMPTS: usize = 64;
 /// How many records a node writes at one time.
 const WRITERS: usize = 256;
-/// The most bytes of a record: older responses that do not fit into it are dropped.
-const MAX_RECORD: usize = 8 << 20;
+/// The most bytes of a record: older responses that do not fit into it are dropped. Each look-up gets all of it, so it is not much
+/// more than a few responses need with the content that records may have.
+const RECORD: RangeInclusive<usize> = (1 << 20)..=(8 << 20);
 
 pub(super) struct Inner {
     pub(super) adviser: Adviser,
@@ -100,6 +102,22 @@ pub(super) enum Replaces {
     SameSelection,
 }
 
+/// [`Inner::content_deadline`].
+pub(super) struct ContentDeadline {
+    deadline: Deadline,
+    limit: Duration,
+}
+
+impl ContentDeadline {
+    pub(super) async fn in_time<T>(
+        &mut self,
+        steps: impl Future<Output = Result<T, LinkError>>,
+    ) -> Result<T, LinkError> {
+        let ended = self.deadline.in_time(steps).await;
+        ended.unwrap_or(Err(LinkError::Slow(self.limit)))
+    }
+}
+
 /// Waits for two at the same time.
 async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
     let (mut one, mut other) = (pin!(one), pin!(other));
@@ -131,7 +149,14 @@ impl Inner {
         config.check()?;
         let content = config.content_deadline.max(config.deadline);
         let waiting = config.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
-        let link = Link::new(Target::of(&config)?, config.connections, config.deadline, content + waiting);
+        let within = content.saturating_add(waiting);
+        let link = Link::new(
+            Target::of(&config)?,
+            config.connections,
+            probe(&config.namespace),
+            config.deadline,
+            within,
+        );
         let clocks = Arc::new(Clocks::new(config.clock.clone(), config.listener.clone()));
         let log = RedisLog::new(link.clone(), &config, content, Arc::clone(&clocks));
         Ok(Self {
@@ -162,18 +187,21 @@ impl Inner {
         if self.replica.sees(state) {
             return Ok(());
         }
+        let seen = moment();
         // In a task: a node that starts may have more to read than there is time for in one look-up.
         let (inner, runtime) = (Arc::clone(self), Runtime::current());
-        let reading = runtime.map(|runtime| runtime.spawn(async move { inner.read_to(state).await }));
+        let reading = runtime.map(|runtime| runtime.spawn(async move { inner.read_to(state, seen).await }));
         match reading {
             Some(reading) => joined(reading).await.unwrap_or_else(|| Err(no_runtime())),
             None => Err(no_runtime()),
         }
     }
 
-    async fn read_to(&self, state: LogState) -> Result<(), LinkError> {
+    async fn read_to(&self, state: LogState, seen: Instant) -> Result<(), LinkError> {
         let _turn = self.turns.lock().await;
-        if self.replica.sees(state) {
+        // A reading that has begun since has found what the state speaks of, and maybe more: then the replica is not in that state,
+        // and need not be.
+        if self.replica.was_complete_after(seen) || self.replica.sees(state) {
             return Ok(());
         }
         self.replica.catch_up(&self.log).await.map_err(|error| LinkError::of_store(&error))
@@ -246,7 +274,13 @@ impl Inner {
     pub(super) fn contents(&self, key: &CacheKey) -> Contents {
         let Inner { config, names, .. } = self;
         let prefix = format!("{}.{FORMAT}:b{}", config.namespace, names.slot(key));
-        Contents { limit: config.content_deadline, link: self.link_of(key), prefix }
+        Contents { limit: config.content_deadline, link: self.link_of(key), most: config.max_object, prefix }
+    }
+
+    /// The deadline of a call that sends content, around all its steps. What it has to wait for here says nothing of the link.
+    pub(super) fn content_deadline(&self) -> ContentDeadline {
+        let limit = self.config.content_deadline;
+        ContentDeadline { deadline: Deadline::new(limit), limit }
     }
 
     /// Writes a response before the others of its key.
@@ -370,11 +404,13 @@ impl Inner {
         }
         let now = new.response.head().reuse().response_time;
         let mut size = new.response.weight();
+        let most = usize::try_from(self.config.inline.saturating_mul(4)).unwrap_or(usize::MAX);
+        let most = most.clamp(*RECORD.start(), *RECORD.end());
         let mut list = vec![new.clone()];
         let mut longest = self.time_left(&new.response, new);
         for stored in present.iter().filter(|stored| !replaces(stored) && !stored.is_gone(now)) {
             size += stored.response.weight();
-            if list.len() >= self.config.max_variants || size > MAX_RECORD {
+            if list.len() >= self.config.max_variants || size > most {
                 break; // the rest is older
             }
             let time = self.time_left(&stored.response, new);

@@ -1,7 +1,7 @@
 //! The link to the servers: a deadline around everything, and a breaker, with which a server that hangs or is gone costs requests
 //! nothing after the first few.
 //!
-//! While the breaker is open nothing is sent but a PING now and then, in a task. When that is answered, what the store has kept for
+//! While the breaker is open nothing is sent but a probe now and then, in a task. When that is answered, what the store has kept for
 //! this moment is sent first, and only then the breaker closes: a purge that had not arrived is in effect before anything is read.
 
 use std::pin::Pin;
@@ -24,6 +24,8 @@ use crate::store::breaker::Breaker;
 const FAILURES: u32 = 8;
 /// How often a server is probed while the breaker is open.
 const PROBES: Duration = Duration::from_millis(250);
+/// The most milliseconds for which a server is told to wait: it refuses what its clock can't show.
+pub(super) const LONGEST_WAIT: u128 = 1 << 40;
 /// The most commands that wait for their answers. A command that nobody waits for any more is answered all the same (R19).
 const IN_FLIGHT: usize = 4_096;
 
@@ -64,6 +66,7 @@ struct Shared {
     in_flight: Semaphore,
     /// One more for the ends of leases: commands that wait on one connection wait for each other.
     listening: Channel,
+    probe: Cmd,
     probe_limit: Duration,
     resend: OnceLock<Resend>,
     sent: AtomicU64,
@@ -73,9 +76,15 @@ struct Shared {
 }
 
 impl Link {
-    /// `probe` is how long a PING may take, `within` the longest that any command may. Of the channels, whose number is `channels`,
-    /// there is at least one.
-    pub(super) fn new(target: Target, channels: usize, probe: Duration, within: Duration) -> Self {
+    /// `probe` is a command that says whether the servers are well, and takes no longer than `probe_limit`; `within` is the longest
+    /// that any command takes. Of the channels, whose number is `channels`, there is at least one.
+    pub(super) fn new(
+        target: Target,
+        channels: usize,
+        probe: Cmd,
+        probe_limit: Duration,
+        within: Duration,
+    ) -> Self {
         let target = Arc::new(target);
         let shared = Shared {
             blocking: Channel::new(Arc::clone(&target), within),
@@ -83,7 +92,8 @@ impl Link {
             channels: (0..channels.max(1)).map(|_| Channel::new(Arc::clone(&target), within)).collect(),
             in_flight: Semaphore::new(IN_FLIGHT),
             listening: Channel::new(Arc::clone(&target), within),
-            probe_limit: probe,
+            probe,
+            probe_limit,
             resend: OnceLock::new(),
             sent: AtomicU64::new(0),
             tended: Mutex::default(),
@@ -189,9 +199,16 @@ impl Link {
         // which there is nothing to wait for.
         let mut pipeline = Pipeline::new();
         pipeline.add_command(script.whole(keys, arguments));
-        pipeline.cmd("WAIT").arg(replicas.count).arg(replicas.limit.as_millis().to_string());
+        pipeline
+            .cmd("WAIT")
+            .arg(replicas.count)
+            .arg(replicas.limit.as_millis().min(LONGEST_WAIT).to_string());
         let waiting = &self.shared.waiting;
-        let sent = self.shared.in_time(waiting, limit + replicas.limit, waiting.send_together(&pipeline));
+        let sent = self.shared.in_time(
+            waiting,
+            limit.saturating_add(replicas.limit),
+            waiting.send_together(&pipeline),
+        );
         let mut values = self.counted(sent.await)?.into_iter();
         match (values.next(), values.next()) {
             (Some(value), Some(Value::Int(count)))
@@ -263,12 +280,32 @@ impl Shared {
             self.sent.fetch_add(1, Ordering::Relaxed);
             sending.await
         };
-        match Deadline::new(limit).in_time(whole).await {
-            Some(ended) => ended,
-            None => {
-                channel.was_too_late();
-                Err(LinkError::Slow(limit))
-            }
+        ended_in_time(channel, limit, whole).await
+    }
+
+    /// Asks whether the servers are well, however many commands are on their way.
+    async fn probe(&self) -> Result<(), LinkError> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let channel = &self.channels[0];
+        match ended_in_time(channel, self.probe_limit, channel.send(&self.probe)).await {
+            Ok(_) => Ok(()),
+            // Whatever somebody else has put there, the server has answered.
+            Err(LinkError::Refused(why)) if why.contains("WRONGTYPE") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn ended_in_time<T>(
+    channel: &Channel,
+    limit: Duration,
+    sending: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    match Deadline::new(limit).in_time(sending).await {
+        Some(ended) => ended,
+        None => {
+            channel.was_too_late();
+            Err(LinkError::Slow(limit))
         }
     }
 }
@@ -318,8 +355,7 @@ impl Shared {
         let Some(turn) = self.breaker.turn() else {
             return false;
         };
-        let answer = self.send(&self.channels[0], &redis::cmd("PING"), self.probe_limit).await;
-        let mut ended = answer.map(drop).map_err(Unsent::from);
+        let mut ended = self.probe().await.map_err(Unsent::from);
         if let (Ok(()), Some(resend)) = (&ended, self.resend.get()) {
             ended = resend().await;
         }

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Value, cmd};
+use redis::{Cmd, Value, cmd};
 
 use super::batches::Batches;
 use super::clocks::Clocks;
 use super::config::{RedisConfig, Replicas};
 use super::content::milliseconds;
-use super::error::LinkError;
-use super::link::Link;
+use super::error::{LinkError, is_told_by_replica};
+use super::link::{LONGEST_WAIT, Link};
 use super::log_scripts::{KEYS, LogScript};
 use super::scripts::Script;
 use crate::error::StoreError;
@@ -56,7 +56,8 @@ struct Shared {
     read: LogScript,
     replicas: Option<Replicas>,
     state: LogScript,
-    /// How many connections there had been when a server knew no flags of scripts: that of the next one may.
+    /// How many connections there were when a server knew no flags of scripts: the next one may lead to another server. So many that
+    /// there never are where none has said so.
     plain_at: AtomicU64,
     timed_state: LogScript,
 }
@@ -64,14 +65,13 @@ struct Shared {
 impl RedisLog {
     pub(super) fn new(link: Link, config: &RedisConfig, load: Duration, clocks: Arc<Clocks>) -> Self {
         let RedisConfig { deadline, namespace, replicas, .. } = config;
-        let key = |name: &str| format!("{{{namespace}.{FORMAT}}}:{name}").into_bytes().into_boxed_slice();
         let shared = Shared {
             announce: LogScript::announce(),
             append: LogScript::append(),
             batches: Batches::default(),
             clocks,
             deadline: *deadline,
-            keys: KEYS.map(key),
+            keys: KEYS.map(|name| key(namespace, name).into_bytes().into_boxed_slice()),
             load,
             read: LogScript::read(),
             replicas: *replicas,
@@ -117,6 +117,8 @@ impl RedisLog {
                 state_of(&values[0])
             }
             Ok(other) => Err(LinkError::bad(format!("{other:?} as the state of the log and the time"))),
+            // The server was a primary before, and purges of others come to it late or never.
+            Err(LinkError::Refused(why)) if is_told_by_replica(&why) => Err(LinkError::Refused(why)),
             // A user who may not ask for the time: the clocks are not compared.
             Err(LinkError::Refused(_)) => {
                 clocks.compare(asked, None, self.link.made());
@@ -219,8 +221,8 @@ impl RedisLog {
             return ended.into_iter().next().ok_or_else(|| LinkError::bad("nothing to a purge"));
         }
         // The call before may still be on its way: the deadline is around both.
-        let limit =
-            self.shared.deadline + self.shared.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
+        let waiting = self.shared.replicas.map_or(Duration::ZERO, |replicas| replicas.limit);
+        let limit = self.shared.deadline.saturating_add(waiting);
         let ended = Deadline::new(limit).in_time(self.shared.batches.add(self, entry)).await;
         ended.unwrap_or(Err(LinkError::Slow(limit)))
     }
@@ -269,10 +271,10 @@ impl PurgeLog for RedisLog {
         const ACTION: &str = "read the log of purges";
         if !wait.is_zero() {
             let mut command = cmd("XREAD");
-            command.arg("COUNT").arg(1).arg("BLOCK").arg(wait.as_millis().max(1).to_string());
+            command.arg("COUNT").arg(1).arg("BLOCK").arg(wait.as_millis().clamp(1, LONGEST_WAIT).to_string());
             command.arg("STREAMS").arg(&*self.shared.keys[1]).arg(format!("{number}-0"));
             // What it gives is read once more, together with the state.
-            let waited = self.link.send_blocking(&command, self.shared.deadline + wait).await;
+            let waited = self.link.send_blocking(&command, self.shared.deadline.saturating_add(wait)).await;
             waited.map_err(|error| error.to(ACTION))?;
         }
         self.read(number).await.map_err(|error| error.to(ACTION))
@@ -317,6 +319,17 @@ impl fmt::Debug for RedisLog {
         let name = String::from_utf8_lossy(&self.shared.keys[1]);
         f.debug_struct("RedisLog").field("name", &name).finish_non_exhaustive()
     }
+}
+
+fn key(namespace: &str, name: &str) -> String {
+    format!("{{{namespace}.{FORMAT}}}:{name}")
+}
+
+/// Reads the state, at the server that has the log: without that one nothing is known of anything.
+pub(super) fn probe(namespace: &str) -> Cmd {
+    let mut command = cmd("GET");
+    command.arg(key(namespace, KEYS[0]));
+    command
 }
 
 fn text(value: &Value) -> Result<&[u8], LinkError> {

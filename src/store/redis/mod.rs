@@ -233,7 +233,8 @@ impl Store for RedisStore {
         response: StoredResponse,
         fence: Fence,
     ) -> Result<PutOutcome, StoreError> {
-        Box::pin(self.put_whole(key, response, fence)).await.map_err(|error| error.to("put"))
+        let whole = Box::pin(self.put_whole(key, response, fence));
+        self.0.content_deadline().in_time(whole).await.map_err(|error| error.to("put"))
     }
 
     async fn begin(
@@ -263,7 +264,8 @@ impl Store for RedisStore {
         if says_nothing(fence) {
             return Ok(PutOutcome::Superseded);
         }
-        Box::pin(self.0.freshen(key, of, head, fence)).await.map_err(|error| error.to("freshen"))
+        let whole = Box::pin(self.0.freshen(key, of, head, fence));
+        self.0.content_deadline().in_time(whole).await.map_err(|error| error.to("freshen"))
     }
 
     async fn purged_since(

@@ -70,26 +70,35 @@ impl Writer {
         if self.content.length > self.inner.config.max_object {
             return Ok(PutOutcome::TooLarge);
         }
+        let mut deadline = self.inner.content_deadline();
         let is_remote = self.written > 0 || self.content.length > self.inner.config.inline;
         let payload = if is_remote {
-            if !self.buffer.is_empty() {
-                self.flush().await?;
-            }
-            let time = self.inner.time_of_use(&head).saturating_add(LINGER);
-            if !self.inner.contents(&self.key).expire(self.content, time).await? {
-                return Err(LinkError::bad("the server has dropped the content before it was stored"));
-            }
+            deadline.in_time(self.complete(&head)).await?;
             Payload::remote(self.content)
         } else {
             Payload::from_bytes(std::mem::take(&mut self.buffer).freeze())
         };
         let response = StoredResponse::new(head, payload.with_trailers(trailers));
-        let stored = self.inner.write(&self.key, response, self.fence, &Replaces::SameSelection).await;
-        if is_remote && !matches!(stored, Ok(PutOutcome::Superseded | PutOutcome::TooLarge)) {
-            // A record has them, or may have.
-            self.written = 0;
+        // From here on a record may have them, also where nobody waits for the answer any more.
+        let written = std::mem::take(&mut self.written);
+        let writing = self.inner.write(&self.key, response, self.fence, &Replaces::SameSelection);
+        let stored = deadline.in_time(Box::pin(writing)).await;
+        if matches!(stored, Ok(PutOutcome::Superseded | PutOutcome::TooLarge)) {
+            self.written = written;
         }
         stored
+    }
+
+    /// Writes the rest of the content, and lets all of it live as long as the response is of use.
+    async fn complete(&mut self, head: &ResponseHead) -> Result<(), LinkError> {
+        if !self.buffer.is_empty() {
+            self.flush().await?;
+        }
+        let time = self.inner.time_of_use(head).saturating_add(LINGER);
+        match self.inner.contents(&self.key).expire(self.content, time).await? {
+            true => Ok(()),
+            false => Err(LinkError::bad("the server has dropped the content before it was stored")),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Faults {
     pub refuses: bool,
     /// No byte passes.
     pub stalls: bool,
+    /// None of the server's bytes passes.
+    pub stalls_down: bool,
 }
 
 #[derive(Default)]
@@ -74,6 +76,11 @@ impl Faulty {
     pub fn lead_to(&self, server: u16) {
         self.shared.state.lock().unwrap().server = server;
         self.cut();
+    }
+
+    /// New connections lead to another server; those that exist stay.
+    pub fn lead_next_to(&self, server: u16) {
+        self.shared.state.lock().unwrap().server = server;
     }
 
     /// Closes all connections.
@@ -136,7 +143,8 @@ fn pass(way: Way, mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         let faults = {
             let mut state = shared.state.lock().unwrap();
-            while state.faults.stalls && !state.has_ended {
+            let stalls = |faults: Faults| faults.stalls || (faults.stalls_down && matches!(way, Way::Down));
+            while stalls(state.faults) && !state.has_ended {
                 state = shared.changed.wait(state).unwrap();
             }
             state.faults

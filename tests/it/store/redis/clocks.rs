@@ -182,7 +182,7 @@ async fn a_purge_counts_whatever_the_clock_of_the_server_is_set_to() {
         one.purge(PurgeTarget::All).await.unwrap();
         let state = server.ask(&["GET", &format!("{{{namespace}.1}}:n")]).text();
         let numbers: Vec<u64> =
-            state.split(':').skip(1).take(3).map(|number| number.parse().unwrap()).collect();
+            state.split(':').skip(1).take(2).map(|number| number.parse().unwrap()).collect();
         assert!(numbers[1] > numbers[0], "each number is greater than the last: {state}");
     }
 }

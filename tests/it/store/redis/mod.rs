@@ -3,6 +3,7 @@
 //! Nothing here depends on how fast anything is: where a deadline is not the point of a test, it is 20 seconds; where it is, the
 //! server does not answer at all, and what is asserted is what was sent and what was answered.
 
+mod bounds;
 mod clocks;
 mod conformance;
 mod faults;
@@ -10,6 +11,7 @@ mod floods;
 mod hostile;
 mod leases;
 mod losing;
+mod moving;
 mod reading;
 mod setting_up;
 mod tiers;
