@@ -16,6 +16,7 @@
 mod level;
 mod limits;
 mod near;
+mod putting;
 mod store;
 mod under_way;
 mod writer;

@@ -1,0 +1,201 @@
+//! What goes near, with what is far or alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::level::{LevelFence, is_same};
+use super::{Inner, Link};
+use crate::entry::key::CacheKey;
+use crate::entry::{Levels, StoredResponse};
+use crate::error::StoreError;
+use crate::runtime::Runtime;
+use crate::store::log::Verdict;
+use crate::store::{Fence, PutOutcome, Store, StoredId};
+
+impl<N: Store, F: Store> Inner<N, F> {
+    /// What may answer for other queries is judged by its fence for each of them, and stays with the fence that it has far.
+    pub(super) fn may_be_near(&self, response: &StoredResponse) -> bool {
+        response.head().levels() != Levels::Far
+            && response.payload().len() <= self.limits.near_object
+            && !response.may_answer_for_other_queries()
+    }
+
+    /// Puts near; what is not for the near store is too large for it.
+    pub(super) async fn put_near(
+        &self,
+        key: &CacheKey,
+        response: &StoredResponse,
+        fence: &LevelFence,
+    ) -> PutOutcome {
+        if !self.may_be_near(response) {
+            return PutOutcome::TooLarge;
+        }
+        let mut response = response.clone();
+        let until = self.near_until(response.head());
+        if until.0.is_some() {
+            Arc::make_mut(&mut response.head).near_until = until;
+        }
+        self.near.store().put(key, response, fence.fence()).await.unwrap_or(PutOutcome::TooLarge)
+    }
+
+    /// Puts near what is far, or makes what was there go.
+    pub(super) async fn put_near_instead(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Option<LevelFence>,
+    ) {
+        let is_near = match fence {
+            Some(fence) => self.put_near(key, &response, &fence).await == PutOutcome::Stored,
+            None => false,
+        };
+        if !is_near {
+            self.forget_key(key).await;
+        }
+    }
+
+    /// Puts what is for the near store alone, and ends the use of what that replaces far.
+    pub(super) async fn put_near_alone(
+        &self,
+        key: &CacheKey,
+        response: StoredResponse,
+        fence: Fence,
+        near_fence: Option<LevelFence>,
+    ) -> Result<PutOutcome, StoreError> {
+        let Some(near_fence) = near_fence else {
+            return Err(StoreError::new("put", "the near store does not say what was purged"));
+        };
+        let is_purged = self.replica.judge(key, &response, fence) != Verdict::Untouched;
+        if is_purged || (self.is_own() && self.may_be_purged_elsewhere(&response, fence)) {
+            return Ok(PutOutcome::Superseded);
+        }
+        if !self.announce(key, &response, &LevelFence::of(fence)).await? {
+            return Ok(PutOutcome::Superseded);
+        }
+        let outcome = self.put_near(key, &response, &near_fence).await;
+        if outcome == PutOutcome::Stored && !self.end_use_far(key, &response).await {
+            self.forget_key(key).await;
+            return Ok(PutOutcome::Superseded);
+        }
+        Ok(outcome)
+    }
+
+    /// Ends the use of what a response that is near replaces far: that is not served any more when the response has left the near
+    /// store. By its head, not by a purge: other nodes keep what they have near. Returns `false` where the far one is the newer.
+    ///
+    /// Where the far store fails, its response stays as it is. A cache may lose the newest one.
+    async fn end_use_far(&self, key: &CacheKey, response: &StoredResponse) -> bool {
+        let Ok(found) = self.far.get(key).await else { return true };
+        let selecting = &response.head().reuse().selecting;
+        let far = found.variants.iter();
+        for far in far.filter(|far| far.response.head().reuse().selecting == *selecting) {
+            if response.is_older_than(&far.response) {
+                return false;
+            }
+            let mut head = far.response.head().clone();
+            if !(head.reuse.outdated && head.reuse.lifetime.is_zero()) {
+                (head.reuse.outdated, head.reuse.lifetime) = (true, Duration::ZERO);
+                _ = self.far.freshen(key, far.id, head, far.fence).await;
+            }
+        }
+        true
+    }
+
+    /// Gives what is only near a new head, and puts it far with that.
+    pub(super) async fn freshen_near_alone(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        response: &StoredResponse,
+        near_fence: Option<&LevelFence>,
+        far_fence: &LevelFence,
+    ) -> Result<PutOutcome, StoreError> {
+        match self.freshen_near(key, of, response, near_fence, far_fence).await? {
+            PutOutcome::Stored => self.far.put(key, response.clone(), far_fence.fence()).await,
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Gives what is near, and not far, a new head.
+    pub(super) async fn freshen_near(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        response: &StoredResponse,
+        near_fence: Option<&LevelFence>,
+        far_fence: &LevelFence,
+    ) -> Result<PutOutcome, StoreError> {
+        let Some(near_fence) = near_fence else { return Ok(PutOutcome::Superseded) };
+        if !self.announce(key, response, far_fence).await? {
+            return Ok(PutOutcome::Superseded);
+        }
+        let mut head = response.head().clone();
+        head.near_until = self.near_until(&head);
+        self.near.store().freshen(key, of, head, near_fence.fence()).await
+    }
+
+    /// Announces what is going to be near before it is far; `false` where it has been purged.
+    async fn announce(
+        &self,
+        key: &CacheKey,
+        response: &StoredResponse,
+        fence: &LevelFence,
+    ) -> Result<bool, StoreError> {
+        match &self.link {
+            Link::Followed(_, _, announce) => announce(key.clone(), response.clone(), fence.fence()).await,
+            Link::Own(_) => Ok(true),
+        }
+    }
+
+    /// Makes what is near under a key go: the far store has something else.
+    pub(super) async fn forget_key(&self, key: &CacheKey) {
+        if self.near.store().try_get(key).is_none_or(|found| !found.variants.is_empty()) {
+            self.near.forget_key(key).await;
+        }
+    }
+}
+
+impl<N: Store, F: Store> Inner<N, F> {
+    /// Puts near, and into the far store in a task; `None` where that is not possible. What is near and not yet far has to be
+    /// announced, which is a round trip.
+    pub(super) async fn put_in_background(
+        self: &Arc<Self>,
+        key: &CacheKey,
+        response: &StoredResponse,
+        near_fence: &LevelFence,
+        far_fence: &LevelFence,
+    ) -> Result<Option<PutOutcome>, StoreError> {
+        if !self.is_near_open() {
+            return Ok(None);
+        }
+        let Some(runtime) = Runtime::current() else { return Ok(None) };
+        let Ok(permit) = Arc::clone(&self.background).try_acquire_owned() else { return Ok(None) };
+        if !self.announce(key, response, far_fence).await? {
+            self.forget_key(key).await;
+            return Ok(Some(PutOutcome::Superseded));
+        }
+        match self.put_near(key, response, near_fence).await {
+            PutOutcome::Stored => {}
+            PutOutcome::Superseded => return Ok(Some(PutOutcome::Superseded)),
+            PutOutcome::TooLarge => return Ok(None),
+        }
+        let (tier, key, response) = (Arc::clone(self), key.clone(), response.clone());
+        let far_fence = far_fence.clone();
+        drop(runtime.spawn(async move {
+            // By now it may have another head, or something else may be in its place: that goes far by itself.
+            let is_near = async || {
+                let near = tier.near_variants(&key).await;
+                near.iter().any(|stored| is_same(&stored.response, &response))
+            };
+            if is_near().await
+                && let Ok(PutOutcome::Superseded) =
+                    tier.far.put(&key, response.clone(), far_fence.fence()).await
+                && is_near().await
+            {
+                tier.forget_key(&key).await; // another node has what is newer
+            }
+            drop((far_fence, permit));
+        }));
+        Ok(Some(PutOutcome::Stored))
+    }
+}
