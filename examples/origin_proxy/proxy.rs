@@ -142,6 +142,9 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
+    if let Some(snapshot) = &snapshot {
+        snapshot.report();
+    }
     if let Some(link) = &link {
         link.watch();
     }

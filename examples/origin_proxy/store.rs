@@ -1,10 +1,13 @@
 //! Where responses are stored: in memory, in servers that several proxies share, or in one before the other.
 
 use std::hash::Hasher;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use larder::store::{InvalidRedisConfig, RedisConfig, RedisLeases, RedisStore, TierLimits, TieredStore};
+use larder::store::{
+    InvalidRedisConfig, RedisConfig, RedisLeases, RedisStore, SnapshotCounts, TierLimits, TieredStore,
+};
 use larder::{BoxStore, CacheHandle, MemoryStore};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
@@ -198,18 +201,23 @@ pub struct Opened {
 /// A file for what is in memory between two processes.
 pub struct Snapshot {
     file: PathBuf,
+    read: io::Result<SnapshotCounts>,
     store: MemoryStore,
 }
 
 impl Snapshot {
     /// Reads what the last process has left.
     fn read(file: &Path, store: &MemoryStore) -> Self {
-        match store.load_snapshot(file) {
+        Self { file: file.to_owned(), read: store.load_snapshot(file), store: store.clone() }
+    }
+
+    /// Says what was read.
+    pub fn report(&self) {
+        match &self.read {
             Ok(counts) if counts.bytes == 0 => {}
-            Ok(counts) => tell(format!("{} responses from {}", counts.responses, file.display())),
-            Err(error) => say(format!("nothing more from {}: {error}", file.display())),
+            Ok(counts) => tell(format!("{} responses from {}", counts.responses, self.file.display())),
+            Err(error) => say(format!("nothing more from {}: {error}", self.file.display())),
         }
-        Self { file: file.to_owned(), store: store.clone() }
     }
 
     /// Writes it for the next process.

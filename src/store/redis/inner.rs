@@ -57,8 +57,7 @@ pub(super) struct Inner {
     pub(super) counter: Counter,
     /// One for all who use leases, so that one reader hears of their ends.
     pub(super) desk: Mutex<Weak<Desk>>,
-    /// One for each connection.
-    gets: Box<[Gets]>,
+    gets: Gets,
     pub(super) link: Link,
     pub(super) log: RedisLog,
     pub(super) names: RecordNames,
@@ -164,7 +163,7 @@ impl Inner {
             clocks,
             counter: Counter::new(log.clone()),
             desk: Mutex::default(),
-            gets: (0..config.connections.max(1)).map(|_| Gets::default()).collect(),
+            gets: Gets::default(),
             link,
             log,
             names: RecordNames::new(&config.namespace).secret(config.secret),
@@ -219,9 +218,10 @@ impl Inner {
     }
 
     pub(super) async fn look_up(self: &Arc<Self>, key: &CacheKey) -> Result<Lookup, LinkError> {
-        let found = if self.config.is_cluster() {
-            // Begun before the record is asked for, so that both are on their way at one time. They are in two slots, so they are
-            // two commands (R15).
+        let found = if self.config.is_cluster() || self.config.connections > 1 {
+            // The record is in another slot than the log, or comes over another connection: so there are two commands (R15). The
+            // state is always read where the entries are. Begun before the record is asked for, so that both are on their way at one
+            // time.
             let coming = self.counter.read();
             let found = self.find(key, self.config.deadline).await?;
             self.catch_up(coming).await?;
@@ -230,14 +230,7 @@ impl Inner {
             if self.log.is_time_due() {
                 self.counter.read().state().await?;
             }
-            let (value, state) = match self.config.connections {
-                1 => self.gets[0].get(&self.log, self.names.of(key)).await?,
-                _ => {
-                    let hash = self.names.hash(key.as_bytes());
-                    let channel = usize::try_from(hash % self.gets.len() as u128).unwrap_or_default();
-                    self.gets[channel].get(&self.log.over(hash), self.names.of(key)).await?
-                }
-            };
+            let (value, state) = self.gets.get(&self.log, self.names.of(key)).await?;
             self.catch_up_to(state).await?;
             Found::read(key, value)?
         };

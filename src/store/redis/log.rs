@@ -92,11 +92,6 @@ impl RedisLog {
         Self { link: self.link.with_own_polls(), ..self.clone() }
     }
 
-    /// The log over the connection of what has this hash.
-    pub(super) fn over(&self, hash: u128) -> Self {
-        Self { link: self.link.of(hash), ..self.clone() }
-    }
-
     /// Whether the clock of this node is to be compared with the server's, which [`RedisLog::glance`] does.
     pub(super) fn is_time_due(&self) -> bool {
         self.shared.clocks.are_due(self.link.made())
@@ -120,8 +115,10 @@ impl RedisLog {
             // The server was a primary before, and purges of others come to it late or never.
             Err(LinkError::Refused(why)) if is_told_by_replica(&why) => Err(LinkError::Refused(why)),
             // A user who may not ask for the time: the clocks are not compared.
-            Err(LinkError::Refused(_)) => {
-                clocks.compare(asked, None, self.link.made());
+            Err(LinkError::Refused(why)) => {
+                if may_not(&why) {
+                    clocks.compare(asked, None, self.link.made());
+                }
                 self.glance_at_state().await
             }
             Err(error) => Err(error),
@@ -357,6 +354,11 @@ fn number_of(value: &Value) -> Result<u64, LinkError> {
 
 fn state_of(value: &Value) -> Result<LogState, LinkError> {
     read_state(text(value)?).ok_or_else(|| LinkError::bad(format!("{value:?} as the state of the log")))
+}
+
+/// Whether a server says that the user has no right to a command; before 7.0 it has other words for that in a script.
+fn may_not(why: &str) -> bool {
+    why.contains("NOPERM") || why.contains("can't run this command")
 }
 
 fn read_state(state: &[u8]) -> Option<LogState> {

@@ -23,7 +23,7 @@
 //! *Losses.* Where a filter, the places or their description are gone, everything older is (the base moves). `r` is the
 //! replication id of the server, which is another one after a failover and after a start: what was announced since the last number that this
 //! server knows may be lost, up to the moment at which that is found out, and a day more, for a server whose clock was ahead, and
-//! for an old primary that does not know yet. Those numbers are a gap. Each of these scripts looks first, so no purge is missed.
+//! for an old primary that does not know yet. Those numbers are a gap. Each script that announces or appends looks first, so no purge is missed.
 
 use super::scripts::Script;
 
