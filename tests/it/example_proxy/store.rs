@@ -224,9 +224,14 @@ struct Site {
 }
 
 impl Site {
+    /// One whose store is in Redis.
     fn start(upstream: &str, token: &TempFile, options: &[&str]) -> Self {
+        Self::with(upstream, token, &[&PATIENT[..], options].concat())
+    }
+
+    fn with(upstream: &str, token: &TempFile, options: &[&str]) -> Self {
         let admin = ["--admin", "127.0.0.1:0", "--admin-token-file", token.name()];
-        let (proxy, lines) = Proxy::with_lines(upstream, &[&PATIENT[..], &admin, options].concat());
+        let (proxy, lines) = Proxy::with_lines(upstream, &[&admin, options].concat());
         let mut said = Vec::new();
         loop {
             let line = lines.recv_timeout(GUARD).expect("it says where its admin service listens");
@@ -288,20 +293,20 @@ async fn what_is_in_memory_survives_a_restart_without_what_was_purged_and_not_a_
     let (folder, token, (upstream, calls)) = (TempFolder::new(), token(), counting().await);
     let file = folder.path().join("snapshot");
     let options = ["--snapshot", file.to_str().unwrap()];
-    let site = Site::start(&upstream, &token, &options);
+    let site = Site::with(&upstream, &token, &options);
     assert_eq!([site.get("/kept").content, site.get("/purged").content], ["1", "2"]);
     site.operate("POST /purge", "{\"url\":\"http://a.example/purged\"}").has("HTTP/1.1 200 OK");
     let said = site.ends();
     let written = format!("larder: 1 responses into {}", file.display());
     assert!(said.contains(&written), "{said:?}");
 
-    let site = Site::start(&upstream, &token, &options);
+    let site = Site::with(&upstream, &token, &options);
     let read = format!("larder: 1 responses from {}", file.display());
     assert!(site.said.contains(&read), "{:?}", site.said);
     assert_eq!([site.get("/kept").content, site.get("/purged").content], ["1", "3"]);
     // What is killed leaves nothing: what was purged since it has started can't come back.
     drop(site);
-    let site = Site::start(&upstream, &token, &options);
+    let site = Site::with(&upstream, &token, &options);
     assert_eq!(site.get("/kept").content, "4");
     assert_eq!(calls.load(Ordering::SeqCst), 4);
 }
