@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::support::stores::at_rest;
 use crate::support::{Bench, Reply, settle};
 
 const GZIP: [(&str, &str); 1] = [("accept-encoding", "gzip")];
@@ -355,10 +356,15 @@ pub async fn until_calls(bench: &Bench, calls: usize) {
         if bench.origin.calls() >= calls {
             break;
         }
+        at_rest().await;
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.origin.calls(), calls);
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
+    // What comes of the last call, in a store that takes its time.
+    for _ in 0..3 {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        at_rest().await;
     }
 }
