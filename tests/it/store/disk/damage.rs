@@ -169,7 +169,7 @@ async fn f11_content_that_breaks_off_breaks_off_for_its_reader_and_is_a_miss_for
 #[tokio::test]
 async fn f11_a_purge_of_what_was_evicted_and_could_not_be_removed_is_not_lost() {
     let place = Place::new();
-    let node = Node::with(place.builder().capacity(1 << 20)).await;
+    let node = Node::with(place.builder().capacity(4 << 20)).await;
     node.fill("/purged", "old").await;
     let record = place.records().remove(0);
     let aside = place.path().join("aside");
