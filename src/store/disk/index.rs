@@ -245,7 +245,9 @@ mod tests {
         let held = Arc::new(Held::default());
         let index = Index::new(1 << 20, Arc::clone(&held));
         let entry = || Entry { contents: Arc::default(), record: 1 << 18 };
-        (0..8).for_each(|number| drop(index.insert(name(number), entry())));
+        for number in 0..8 {
+            index.insert(name(number), entry());
+        }
         let evicted = index.evicted();
         assert!(evicted.len() >= 4, "{} are evicted", evicted.len());
         let finds_nothing =

@@ -188,7 +188,7 @@ async fn f11_a_purge_of_what_was_evicted_and_could_not_be_removed_is_not_lost() 
     fs::remove_dir(&record).unwrap();
     fs::rename(&aside, &record).unwrap();
     let node = Node::open(&place).await;
-    node.fetch("/purged", "new").await.told("larder; fwd=miss; stored; ttl=60");
+    node.fill("/purged", "new").await;
 }
 
 #[tokio::test]
