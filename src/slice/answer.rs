@@ -97,7 +97,7 @@ impl Transfer {
                     answer::set_single_range(&mut parts.headers, *range, length);
                     VecDeque::from([Piece::Range(*range)])
                 }
-                ranges if self.is_too_scattered(ranges) => return None,
+                ranges if self.is_too_scattered(ranges) || self.goes_back_in_vain(ranges) => return None,
                 ranges => several(ranges, length, &mut parts.headers),
             },
             Asked::Unsatisfiable => {
@@ -126,6 +126,13 @@ impl Transfer {
         !self.found.may_mix_codings
             && !of_other_coding
             && range::if_range_holds(request, etag, modified, date)
+    }
+
+    /// Whether bytes that were passed over would be needed again, of a representation that can't be asked for again: it has no
+    /// validator, and so no other slice either.
+    fn goes_back_in_vain(&self, ranges: &[ByteRange]) -> bool {
+        let ascends = |pair: &[ByteRange]| matches!(pair, [before, after] if before.last < after.first);
+        self.found.validator.is_none() && !ranges.windows(2).all(ascends)
     }
 
     /// Whether several ranges would cost far more bytes than they have: a request of some bytes could have all slices fetched

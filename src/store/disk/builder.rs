@@ -70,10 +70,11 @@ impl DiskStoreBuilder {
         self
     }
 
-    /// Whether files are on the disk (`fsync`) before they are found; default `false`.
+    /// Whether files are on the disk (`fsync`) before they are found, and gone from it before they are forgotten; default `false`.
     ///
-    /// It is not needed for right answers: what a loss of power has torn has a wrong checksum, and is a miss. With it, what was
-    /// stored before a loss of power is there afterwards. Purges are always on the disk before they are answered.
+    /// What a loss of power has torn has a wrong checksum, and is a miss. With this, what was stored before a loss of power is there
+    /// afterwards, and what was evicted is not. Without it, what was evicted in the seconds before may be back, although it was purged
+    /// after that. All other purges are on the disk before they are answered, in any case.
     #[must_use]
     pub fn sync(mut self, sync: bool) -> Self {
         self.sync = sync;

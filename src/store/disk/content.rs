@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use twox_hash::XxHash3_64;
 
-use super::jobs::run;
+use super::jobs::{begin, run};
 use crate::entry::RemoteContent;
 use crate::error::StoreError;
 use crate::semantics::range::ByteRange;
@@ -42,10 +42,22 @@ pub(super) fn checksum(id: u128, number: u64, data: &[u8]) -> [u8; CHECKSUM] {
 /// Is called where content is not what was written.
 type OnDamage = Arc<dyn Fn() + Send + Sync>;
 
+/// A file that is read. It may have been removed, and then closing it gives its blocks back, which takes long where it is large: that
+/// is done where it stops nobody.
+struct Opened(Option<File>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(file) = self.0.take() {
+            begin(move || drop(file));
+        }
+    }
+}
+
 /// A file from which some bytes are to be read, block by block.
 pub(super) struct Reading {
     content: RemoteContent,
-    file: File,
+    file: Opened,
     /// Bytes of the first block that are not wanted.
     before: usize,
     /// Bytes that are still wanted.
@@ -58,7 +70,7 @@ pub(super) struct Reading {
 impl Reading {
     /// `None` where there are no such bytes, or the file is not as long as it has to be.
     pub(super) fn new(
-        file: File,
+        mut file: File,
         content: RemoteContent,
         range: Option<ByteRange>,
         on_damage: OnDamage,
@@ -74,9 +86,9 @@ impl Reading {
         }
         let next = first / BLOCK as u64;
         let before = usize::try_from(first % BLOCK as u64).unwrap_or_default();
-        let mut reading = Self { content, file, before, left: last - first + 1, next, on_damage };
-        reading.file.seek(SeekFrom::Start(next * (BLOCK + CHECKSUM) as u64))?;
-        Ok(Some(reading))
+        file.seek(SeekFrom::Start(next * (BLOCK + CHECKSUM) as u64))?;
+        let file = Opened(Some(file));
+        Ok(Some(Self { content, file, before, left: last - first + 1, next, on_damage }))
     }
 
     /// The next blocks that are wanted, as far as they are.
@@ -84,6 +96,10 @@ impl Reading {
         let read = self.read_blocks();
         if read.as_ref().is_err_and(is_damage) {
             (self.on_damage)();
+        }
+        if self.left == 0 || read.is_err() {
+            // Here, it may take as long as it does.
+            drop(self.file.0.take());
         }
         read
     }
@@ -94,7 +110,9 @@ impl Reading {
         let length = (blocks * BLOCK as u64).min(self.content.length - start);
         let wanted = bytes_of(length);
         let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-        (&self.file).take(wanted).read_to_end(&mut bytes)?;
+        if let Some(file) = &self.file.0 {
+            file.take(wanted).read_to_end(&mut bytes)?;
+        }
         if bytes.len() as u64 != wanted {
             return Err(damage("it is cut off"));
         }

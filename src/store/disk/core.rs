@@ -119,7 +119,8 @@ impl Store for Core {
         expected_length: Option<u64>,
         fence: Fence,
     ) -> Result<BeginOutcome, StoreError> {
-        let Inner { namer, purges, settings, .. } = &*self.0;
+        let Inner { jobs, namer, purges, settings, .. } = &*self.0;
+        jobs.check("begin content")?;
         if expected_length.is_some_and(|length| length > settings.max_object) {
             return Ok(BeginOutcome::Refused(PutOutcome::TooLarge));
         }
@@ -152,12 +153,15 @@ impl Store for Core {
         since: Fence,
         scope: PurgeScope,
     ) -> Result<bool, StoreError> {
-        let Inner { namer, purges, .. } = &*self.0;
+        let Inner { jobs, namer, purges, .. } = &*self.0;
+        jobs.check("ask after purges")?;
         Ok(plain(since) == Fence::default() || purges.concern(key, namer.of(key), since, scope))
     }
 
     async fn invalidate(&self, targets: &[PurgeTarget], mode: PurgeMode) -> Result<PurgeNumber, StoreError> {
         let Inner { jobs, namer, purges, .. } = &*self.0;
+        // A purge that concerns nothing waits for no job.
+        jobs.check("purge")?;
         let inner = Arc::clone(&self.0);
         let make_room = move || inner.make_room();
         let number = Box::pin(purges.purge(namer, jobs, targets, mode, make_room)).await?;

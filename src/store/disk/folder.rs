@@ -10,6 +10,7 @@
 //!
 //! Readers have a file open or don't find it. They never see one that is being written, and none that they read changes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -91,6 +92,19 @@ impl Folder {
         let mut staged = self.stage()?;
         staged.file.write_all(bytes)?;
         Ok(staged)
+    }
+
+    /// Where files are on the disk before they are found, they are gone from it after this: they do not come back by a loss of
+    /// power.
+    pub(super) fn sync_removed(&self, names: impl Iterator<Item = Name>) -> io::Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        let places: BTreeSet<_> = names.map(|name| self.place(name)).collect();
+        places.iter().try_for_each(|place| match sync_folder(place) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            synced => synced,
+        })
     }
 
     /// Removes what was being written when the store was last open.
@@ -178,7 +192,7 @@ impl Staged {
             renamed => renamed?,
         }
         // The name, too.
-        if self.sync && cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+        if self.sync { sync_folder(folder) } else { Ok(()) }
     }
 }
 
@@ -200,6 +214,11 @@ fn private() -> OpenOptions {
 
 pub(super) fn open_private(path: &Path) -> io::Result<File> {
     private().create(true).truncate(false).open(path)
+}
+
+/// Which names there are in a folder is on the disk.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 fn make_folder(path: &Path, with_parents: bool) -> io::Result<()> {

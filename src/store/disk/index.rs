@@ -1,5 +1,6 @@
 //! What is in the folder, and what has to go to make room: all keys with the bytes of their files, in memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,10 +25,11 @@ pub(super) struct Entry {
     pub(super) record: u64,
 }
 
-/// The files of a key in the index. As long as they are there, the name is held.
+/// The files of a key that are in the index, or are to be removed. As long as this is there, the name is held: a purge of it is
+/// written, so that files that come back, by the end of the process, come back purged.
 #[derive(Clone)]
-struct Indexed {
-    entry: Entry,
+pub(super) struct Indexed {
+    pub(super) entry: Entry,
     _holding: Holding,
 }
 
@@ -65,13 +67,13 @@ impl Weighter<Name, Indexed> for ByWeight {
 
 /// Collects what is to go, so that files are removed by who has no lock. What was replaced may be among it.
 #[derive(Clone, Default)]
-struct Evicted(Arc<Mutex<Vec<(Name, Entry)>>>);
+struct Evicted(Arc<Mutex<Vec<(Name, Indexed)>>>);
 
 impl Lifecycle<Name, Indexed> for Evicted {
     type RequestState = ();
 
     fn on_evict(&self, (): &mut (), name: Name, indexed: Indexed) {
-        lock(&self.0).push((name, indexed.entry));
+        lock(&self.0).push((name, indexed));
     }
 }
 
@@ -81,6 +83,8 @@ pub(super) struct Index {
     evicted: Evicted,
     evictions: AtomicU64,
     held: Arc<Held>,
+    /// What is not in the index although its files may be there.
+    left: Mutex<HashMap<Name, Indexed>>,
     /// Bytes that are set aside for what is being written.
     reserved: Mutex<u64>,
 }
@@ -106,7 +110,15 @@ impl Index {
             // Both capacities are set, which is all that `build` asks for.
             Err(_) => Cache::with(items, capacity, ByWeight, hasher, evicted.clone()),
         };
-        Self { cache, capacity, evicted, evictions: AtomicU64::new(0), held, reserved: Mutex::new(0) }
+        Self {
+            cache,
+            capacity,
+            evicted,
+            evictions: AtomicU64::new(0),
+            held,
+            left: Mutex::default(),
+            reserved: Mutex::new(0),
+        }
     }
 
     /// The files of a key, which is of use.
@@ -126,12 +138,22 @@ impl Index {
     /// The files of a key from now on. Whether there is room for them: others go for it, if all that is written at one time lets them.
     pub(super) fn insert(&self, name: Name, entry: Entry) -> bool {
         let is_small = entry.weight() <= self.capacity / 4;
-        self.cache.insert(name, Indexed { entry, _holding: self.held.holding(name) });
+        self.cache.insert(name, self.holding(name, entry));
         is_small || self.cache.contains_key(&name)
     }
 
-    pub(super) fn remove(&self, name: Name) -> Option<Entry> {
-        self.cache.remove(&name).map(|(_, indexed)| indexed.entry)
+    fn holding(&self, name: Name, entry: Entry) -> Indexed {
+        Indexed { entry, _holding: self.held.holding(name) }
+    }
+
+    pub(super) fn remove(&self, name: Name) -> Option<Indexed> {
+        self.cache.remove(&name).map(|(_, indexed)| indexed)
+    }
+
+    /// Holds a name until the store is opened next: files of it are there that are not in the index, and could not be removed.
+    pub(super) fn leave(&self, name: Name, entry: Entry) {
+        let indexed = self.holding(name, entry);
+        lock(&self.left).insert(name, indexed);
     }
 
     /// All keys.
@@ -140,7 +162,8 @@ impl Index {
     }
 
     /// What has gone to make room or was replaced, each once: its files are to be removed, unless it is there.
-    pub(super) fn evicted(&self) -> Vec<(Name, Entry)> {
+    /// Its name is held until this is dropped.
+    pub(super) fn evicted(&self) -> Vec<(Name, Indexed)> {
         std::mem::take(&mut *lock(&self.evicted.0))
     }
 
@@ -205,6 +228,37 @@ impl Drop for Reserved {
             let mut reserved = lock(&self.index.reserved);
             *reserved -= self.bytes;
             self.index.cache.set_capacity(self.index.capacity - *reserved);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(number: u64) -> Name {
+        Name::read(&format!("{number:016x}{number:032x}")).expect("a name")
+    }
+
+    #[test]
+    fn f11_what_was_evicted_holds_its_name_until_its_files_are_gone() {
+        let held = Arc::new(Held::default());
+        let index = Index::new(1 << 20, Arc::clone(&held));
+        let entry = || Entry { contents: Arc::default(), record: 1 << 18 };
+        for number in 0..8 {
+            index.insert(name(number), entry());
+        }
+        let evicted = index.evicted();
+        assert!(evicted.len() >= 4, "{} are evicted", evicted.len());
+        let finds_nothing =
+            |name: Name| name.bases().iter().all(|base| held.miss(base, 1)) && !index.has(name);
+        let names: Vec<_> = evicted.iter().map(|(name, _)| *name).collect();
+        assert!(!names.iter().any(|name| finds_nothing(*name)), "their files may be there");
+        let (stays, indexed) = (names[0], evicted[0].1.entry.clone());
+        index.leave(stays, indexed);
+        drop(evicted);
+        for name in names {
+            assert_eq!(finds_nothing(name), name != stays);
         }
     }
 }

@@ -101,10 +101,10 @@ impl Inner {
             weight <= self.index.capacity()
         });
         let surplus = entries.split_off(kept.count());
-        for (_, name, entry) in surplus {
-            remove(&self.folder.record(name))?;
-            self.remove_contents(name, &entry, &[])?;
+        for (_, name, entry) in &surplus {
+            self.remove_files(*name, entry)?;
         }
+        self.folder.sync_removed(surplus.iter().map(|(_, name, _)| *name))?;
         for (_, name, entry) in entries.into_iter().rev() {
             self.index.insert(name, entry);
         }
@@ -177,11 +177,17 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes the files of a key, by who has its place.
+    /// Removes the files of a key, by who has its place. They are purged: nobody finds them, should they come back.
     fn remove(&self, name: Name) -> io::Result<()> {
-        let entry = self.index.remove(name);
+        match self.index.remove(name) {
+            Some(indexed) => self.remove_files(name, &indexed.entry),
+            None => self.remove_files(name, &Entry::default()),
+        }
+    }
+
+    fn remove_files(&self, name: Name, entry: &Entry) -> io::Result<()> {
         remove(&self.folder.record(name))?;
-        entry.into_iter().try_for_each(|entry| self.remove_contents(name, &entry, &[]))
+        self.remove_contents(name, entry, &[])
     }
 
     /// Removes content that a key has no more.
@@ -190,18 +196,26 @@ impl Inner {
         gone.into_iter().try_for_each(|content| remove(&self.folder.content(name, content.id)))
     }
 
-    /// Removes the files of what has gone to make room. What can't be removed is found when the store is opened next.
+    /// Removes the files of what has gone to make room. What can't be removed is found when the store is opened next, so it holds
+    /// its name until then.
     pub(super) fn remove_evicted(&self) {
-        for (name, entry) in self.index.evicted() {
+        let (mut gone, mut left) = (Vec::new(), Vec::new());
+        for (name, indexed) in self.index.evicted() {
             let _writing = self.writing(name);
-            let _ = match self.index.peek(name) {
-                Some(now) => self.remove_contents(name, &entry, &now.contents),
+            let removed = match self.index.peek(name) {
+                Some(now) => self.remove_contents(name, &indexed.entry, &now.contents),
                 None => {
                     self.index.count_eviction();
-                    remove(&self.folder.record(name)).and_then(|()| self.remove_contents(name, &entry, &[]))
+                    self.remove_files(name, &indexed.entry)
                 }
             };
+            if removed.is_ok() { gone.push((name, indexed)) } else { left.push((name, indexed)) }
         }
+        // All names are held to the end of this.
+        if self.folder.sync_removed(gone.iter().map(|(name, _)| *name)).is_err() {
+            left.append(&mut gone);
+        }
+        left.iter().for_each(|(name, indexed)| self.index.leave(*name, indexed.entry.clone()));
     }
 
     /// Where the disk is full although the store is not.
@@ -295,6 +309,14 @@ impl Inner {
         }
         if let Err(error) = staged.put(&self.folder.record(name)) {
             let _ = of_nobody.map(|path| remove(&path));
+            // It may have its name all the same.
+            let is_gone = || {
+                remove(&self.folder.record(name))?;
+                self.folder.sync_removed([name].into_iter())
+            };
+            if entry.record == 0 && is_gone().is_err() {
+                self.index.leave(name, Entry::default());
+            }
             return Err(error);
         }
         // What can't be removed is found when the store is opened next.

@@ -28,7 +28,7 @@ impl Jobs {
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let permit = Arc::clone(&self.0).acquire_owned().await;
-        let permit = permit.map_err(|_| StoreError::new(action, "it was closed"))?;
+        let permit = permit.map_err(|_| closed(action))?;
         let work = move || {
             let _permit = permit;
             work()
@@ -46,6 +46,15 @@ impl Jobs {
     pub(super) fn have_ended(&self) -> bool {
         self.0.is_closed()
     }
+
+    /// For what does not wait for the disk, but fails once the store is closed as all else: what is in memory may be right no more.
+    pub(super) fn check(&self, action: &'static str) -> Result<(), StoreError> {
+        if self.have_ended() { Err(closed(action)) } else { Ok(()) }
+    }
+}
+
+fn closed(action: &'static str) -> StoreError {
+    StoreError::new(action, "it was closed")
 }
 
 /// Does some work, whether the store is closed or not.

@@ -11,6 +11,7 @@
 //! `purges.redb` that has gone back to an older state, by a fault or a copy, is found out. Where anything is wrong with either, the
 //! store begins anew: what can't be shown not to be purged is not served.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,7 +46,7 @@ pub(super) struct Meta {
     /// `None` after it has failed: it is opened again when it is needed next.
     database: Option<Database>,
     /// Bytes of each entry, the oldest first.
-    entries: std::collections::VecDeque<usize>,
+    entries: VecDeque<usize>,
     entry_bytes: usize,
     /// `None` once the store is closed.
     last_file: Option<File>,
@@ -53,6 +54,13 @@ pub(super) struct Meta {
     pub(super) state: LogState,
     /// No greater number was given when this was written.
     pub(super) reserved: u64,
+}
+
+/// What is so once a transaction and all that follows it are written.
+struct After {
+    entries: VecDeque<usize>,
+    entry_bytes: usize,
+    state: LogState,
 }
 
 /// What was there when the store was opened.
@@ -83,8 +91,9 @@ impl Meta {
         (self.database, self.last_file) = (None, None);
     }
 
-    /// The database, and entries that are in it although their transaction seemed to fail.
-    fn database(&mut self) -> io::Result<(&Database, Vec<LogEntry>)> {
+    /// Opens the database unless it is open, and gives the entries that are in it although they seemed to fail. They are part of the
+    /// log from now on.
+    pub(super) fn found(&mut self) -> io::Result<Vec<LogEntry>> {
         if self.last_file.is_none() {
             return Err(closed());
         }
@@ -107,7 +116,8 @@ impl Meta {
             self.count(entry.purge.len());
             self.state.last = entry.number;
         }
-        Ok((self.database.insert(database), found))
+        self.database = Some(database);
+        Ok(found)
     }
 
     fn count(&mut self, bytes: usize) {
@@ -115,22 +125,29 @@ impl Meta {
         self.entry_bytes += bytes;
     }
 
-    /// Appends entries with their numbers, all or none, and reserves numbers. Gives entries that were found to be there before
-    /// them.
-    pub(super) fn append(&mut self, new: &[(u64, NewEntry)], reserved: u64) -> io::Result<Vec<LogEntry>> {
-        let (_, found) = self.database()?;
+    /// Appends entries with their numbers, all or none, and reserves numbers; after [`Meta::found`]. Entries whose numbers fail may
+    /// be found later, so nothing else gets these numbers.
+    pub(super) fn append(&mut self, new: &[(u64, NewEntry)], reserved: u64) -> io::Result<()> {
+        let reserved = self.reserved.max(reserved);
         let written = catch_unwind(AssertUnwindSafe(|| self.write(new, reserved)));
-        if let Err(error) = written.unwrap_or_else(|_| Err(io::Error::other("the database has failed"))) {
-            self.database = None;
-            return Err(error);
+        let written = written.unwrap_or_else(|_| Err(io::Error::other("the database has failed")));
+        let written = written.and_then(|after| self.write_last(after.state, reserved).map(|()| after));
+        match written {
+            Ok(after) => {
+                (self.entries, self.entry_bytes) = (after.entries, after.entry_bytes);
+                (self.state, self.reserved) = (after.state, reserved);
+                Ok(())
+            }
+            Err(error) => {
+                // What it has of these entries is found when it is opened next.
+                self.database = None;
+                Err(error)
+            }
         }
-        self.reserved = self.reserved.max(reserved);
-        self.write_last()?;
-        Ok(found)
     }
 
-    fn write(&mut self, new: &[(u64, NewEntry)], reserved: u64) -> io::Result<()> {
-        let Some(database) = &self.database else { return Ok(()) };
+    fn write(&self, new: &[(u64, NewEntry)], reserved: u64) -> io::Result<After> {
+        let Some(database) = &self.database else { return Err(closed()) };
         let transaction = database.begin_write().map_err(of_redb)?;
         let (mut counts, mut bytes) = (self.entries.clone(), self.entry_bytes);
         let mut last = self.state.last;
@@ -157,18 +174,24 @@ impl Meta {
             }
         }
         put(&transaction, "last", &last.to_le_bytes())?;
-        put(&transaction, "reserved", &reserved.max(self.reserved).to_le_bytes())?;
+        put(&transaction, "reserved", &reserved.to_le_bytes())?;
         transaction.commit().map_err(of_redb)?;
-        (self.entries, self.entry_bytes, self.state.last) = (counts, bytes, last);
-        Ok(())
+        let state = LogState::new(self.state.incarnation, self.state.base, last);
+        Ok(After { entries: counts, entry_bytes: bytes, state })
     }
 
     /// After the transaction, and before anybody hears of it.
-    fn write_last(&mut self) -> io::Result<()> {
-        let bytes = last_of(self.state, self.reserved);
+    fn write_last(&mut self, state: LogState, reserved: u64) -> io::Result<()> {
+        let bytes = last_of(state, reserved);
         let file = self.last_file.as_mut().ok_or_else(closed)?;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&bytes)
+    }
+
+    /// For tests of what fails: gives the file that was there.
+    #[cfg(test)]
+    pub(super) fn replace_last_file(&mut self, file: Option<File>) -> Option<File> {
+        std::mem::replace(&mut self.last_file, file)
     }
 }
 

@@ -46,8 +46,8 @@ use crate::semantics::range::ByteRange;
 
 /// Keeps responses in a folder, the most useful ones within a bound in bytes.
 ///
-/// What is stored is there after a restart, also after one by `kill -9` or a loss of power, and what was purged is not: a purge is on
-/// the disk before it is answered. Nothing that a fault has changed is served. Content of more than 64 KiB is written while it comes
+/// What is stored is there after a restart, also after one by `kill -9`, and what was purged is not: a purge is on the disk before it
+/// is answered. For a loss of power to change nothing of that, set [`DiskStoreBuilder::sync`]. Nothing that a fault has changed is served. Content of more than 64 KiB is written while it comes
 /// and read while it is sent, so videos are never held in memory.
 ///
 /// One process has a folder open. docs/DISK.md says what is where in it, and what is promised. Clones share one store.

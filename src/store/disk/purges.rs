@@ -202,6 +202,25 @@ impl Purges {
         if waiting.is_empty() {
             return;
         }
+        let mut written = self.write_numbered(&mut meta, &waiting);
+        if written.as_ref().is_err_and(is_full) {
+            make_room();
+            written = self.write_numbered(&mut meta, &waiting);
+        }
+        let mut numbers = lock(&self.numbers);
+        numbers.is_writing = false;
+        numbers.reserved = meta.reserved;
+        drop(numbers);
+        let first = written.map_err(Arc::new);
+        for (place, waiting) in (0..).zip(waiting) {
+            // Nobody may wait for it any more.
+            let _ = waiting.written.send(first.clone().map(|first| first + place));
+        }
+    }
+
+    /// Writes purges with the next numbers, and gives the first one. Those of a write that failed are not used again, as it may
+    /// have written them.
+    fn write_numbered(&self, meta: &mut Meta, waiting: &[Waiting]) -> io::Result<u64> {
         let (first, reserved) = {
             let mut numbers = lock(&self.numbers);
             let first = numbers.given.max(meta.state.last) + 1;
@@ -209,23 +228,9 @@ impl Purges {
             numbers.is_writing = true;
             (first, numbers.given + RESERVED)
         };
-        let numbered = || (first..).zip(&waiting);
-        let new: Vec<(u64, NewEntry)> =
-            numbered().map(|(number, waiting)| (number, self.replica.entry(waiting.purge.clone()))).collect();
-        let mut written = self.append(&mut meta, &new, reserved);
-        if written.as_ref().is_err_and(is_full) {
-            make_room();
-            written = self.append(&mut meta, &new, reserved);
-        }
-        let mut numbers = lock(&self.numbers);
-        numbers.is_writing = false;
-        numbers.reserved = meta.reserved;
-        drop(numbers);
-        let error = written.err().map(Arc::new);
-        for (number, waiting) in (first..).zip(waiting) {
-            // Nobody may wait for it any more.
-            let _ = waiting.written.send(error.clone().map_or(Ok(number), Err));
-        }
+        let entries = waiting.iter().map(|waiting| self.replica.entry(waiting.purge.clone()));
+        self.append(meta, &(first..).zip(entries).collect::<Vec<_>>(), reserved)?;
+        Ok(first)
     }
 
     /// Closes the file: from then on, purges fail.
@@ -242,9 +247,11 @@ impl Purges {
             before = number;
         };
         let base = meta.state.base;
-        for entry in meta.append(new, reserved)? {
+        // Known in any case: the log goes on after them, whatever becomes of the new ones.
+        for entry in meta.found()? {
             learn(entry.number, &entry.purge, base);
         }
+        meta.append(new, reserved)?;
         for (number, entry) in new {
             learn(*number, &entry.purge, base);
         }
@@ -281,5 +288,42 @@ impl PurgeLog for Loaded {
 
     async fn table(&self) -> Result<Option<MarkTable>, StoreError> {
         Ok(Some(self.marks.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::super::folder::Folder;
+    use super::*;
+
+    #[tokio::test]
+    async fn f11_a_purge_that_fails_once_it_is_in_the_database_does_not_hold_up_those_after_it() {
+        let root = std::env::temp_dir().join(format!("larder-purges-{}", std::process::id()));
+        let folder = Folder::new(&root, false);
+        folder.make().expect("a folder");
+        let opened = Meta::open(&folder).expect("a database");
+        let namer = Namer::new(opened.secret);
+        let purges = Arc::new(Purges::new(opened).await.expect("an empty log"));
+        let jobs = Jobs::default();
+        let purge = async || purges.purge(&namer, &jobs, &[PurgeTarget::All], PurgeMode::Remove, || ()).await;
+        let is_known = async || purge().await.is_ok_and(|purged| purged.get() == number(purges.fence()));
+        assert!(is_known().await);
+        // A file that can't be written.
+        let read_only = File::open(folder.path("last")).expect("a file");
+        let last = lock(&purges.meta).replace_last_file(Some(read_only));
+        let before = number(purges.fence());
+        assert!(purge().await.is_err());
+        assert!(purge().await.is_err(), "the first one is found, and known from now on");
+        assert!(number(purges.fence()) > before);
+        lock(&purges.meta).replace_last_file(last);
+        assert!(is_known().await);
+        assert!(is_known().await);
+        purges.close();
+        let again = Meta::open(&folder).expect("the same database");
+        assert_eq!(again.entries.len(), 5, "those that failed are purges, too");
+        drop(again);
+        std::fs::remove_dir_all(root).expect("it is there");
     }
 }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use larder::store::PurgeTarget;
+use larder::CacheKey;
+use larder::store::{PurgeTarget, Store};
 
 use super::{Node, Place, large};
 use crate::support::Reply;
@@ -162,6 +163,32 @@ async fn f11_content_that_breaks_off_breaks_off_for_its_reader_and_is_a_miss_for
     assert_eq!(place.contents(), [] as [PathBuf; 0], "it was removed");
     node.fetch("/large", &body).await.told("larder; fwd=miss; stored; ttl=60");
     node.hits("/large", &body).await;
+}
+
+/// The file stays, but the store has no more of it than of what was never stored.
+#[tokio::test]
+async fn f11_a_purge_of_what_was_evicted_and_could_not_be_removed_is_not_lost() {
+    let place = Place::new();
+    let node = Node::with(place.builder().capacity(4 << 20)).await;
+    node.fill("/purged", "old").await;
+    let record = place.records().remove(0);
+    let aside = place.path().join("aside");
+    fs::rename(&record, &aside).unwrap();
+    // A folder is not removed as a file is.
+    fs::create_dir(&record).unwrap();
+    let key = CacheKey::from_uri(&"http://example.com/purged".parse().unwrap()).unwrap();
+    let mut number = 0;
+    while node.store.try_get(&key).is_none() {
+        node.fetch(&format!("/{number}"), &large()).await;
+        number += 1;
+        assert!(number < 100, "it is evicted");
+    }
+    node.purge(PurgeTarget::uri("http://example.com/purged")).await;
+    node.store.close().await;
+    fs::remove_dir(&record).unwrap();
+    fs::rename(&aside, &record).unwrap();
+    let node = Node::open(&place).await;
+    node.fill("/purged", "new").await;
 }
 
 #[tokio::test]

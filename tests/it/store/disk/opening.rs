@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use larder::store::{DiskStore, PurgeMode, PurgeTarget, Store};
+use larder::CacheKey;
+use larder::store::{DiskStore, Fence, PurgeMode, PurgeScope, PurgeTarget, Store};
 
 use super::{HIT, Node, Place, Process, large, place_of_parent};
 
@@ -76,7 +77,16 @@ async fn a_closed_store_fails_and_requests_go_to_the_origin() {
     node.fill("/", "stored").await;
     node.store.close().await;
     node.store.close().await;
-    assert!(node.store.invalidate(&[PurgeTarget::All], PurgeMode::Remove).await.is_err());
+    // Also where nothing is stored that it concerns: others may have the folder, and something there.
+    let uri = |uri| PurgeTarget::uri(uri);
+    for target in [PurgeTarget::All, uri("http://example.com/"), uri("http://example.com/not-stored")] {
+        let purged = node.store.invalidate(std::slice::from_ref(&target), PurgeMode::Remove).await;
+        assert!(purged.is_err(), "{target:?}");
+    }
+    let key = CacheKey::from_uri(&"http://example.com/".parse().unwrap()).unwrap();
+    assert!(node.store.begin(&key, None, Fence::default()).await.is_err());
+    let since = node.store.expect(&key).fence().unwrap();
+    assert!(node.store.purged_since(&key, since, PurgeScope::Key).await.is_err());
     node.fetch("/", "from the origin").await.told("larder; fwd=miss; detail=\"store\"");
 }
 
