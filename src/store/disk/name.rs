@@ -80,7 +80,7 @@ impl Name {
         usize::try_from(self.key % places as u128).unwrap_or_default()
     }
 
-    /// What [`Name::fmt`] has written. Nothing else is a name: capitals are not.
+    /// What was written by its `Display`. Nothing else is a name: capitals are not.
     pub(super) fn read(text: &str) -> Option<Self> {
         let (base, rest) = text.split_at_checked(16)?;
         let (key, rewritten) = rest.split_at_checked(32)?;

@@ -100,9 +100,16 @@ type Announce = Box<dyn Fn(CacheKey, StoredResponse, Fence) -> BoxFuture<'static
 /// Where the log is.
 enum Link {
     /// In the far store, which other nodes purge, too.
-    Followed(Mutex<Option<Follower>>, Box<dyn Fn() -> Option<Follower> + Send + Sync>, Announce),
+    Followed(Box<Following>),
     /// Here: all purges of the far store go by way of this tier.
     Own(MemoryLog),
+}
+
+/// What a tier does with a log that other nodes share.
+struct Following {
+    announce: Announce,
+    follower: Mutex<Option<Follower>>,
+    start: Box<dyn Fn() -> Option<Follower> + Send + Sync>,
 }
 
 impl<N: Store, F: Store> TieredStore<N, F> {
@@ -139,7 +146,8 @@ impl<N: Store, F: Store> TieredStore<N, F> {
                 })
             })
         };
-        let link = Link::Followed(Mutex::new(None), Box::new(start), announce);
+        let following = Following { announce, follower: Mutex::new(None), start: Box::new(start) };
+        let link = Link::Followed(Box::new(following));
         let tier = Self::with(near, far, limits, link, F::has_lease);
         tier.inner.follow();
         tier
@@ -192,7 +200,8 @@ impl<N: Store, F: Store> TieredStore<N, F> {
 impl<N: Store, F: Store> Inner<N, F> {
     /// Begins to follow, unless that goes on.
     fn follow(&self) {
-        if let Link::Followed(follower, start, _) = &self.link {
+        if let Link::Followed(following) = &self.link {
+            let Following { follower, start, .. } = &**following;
             let mut follower = lock(follower);
             if !follower.as_ref().is_some_and(Follower::is_running) {
                 *follower = start();

@@ -142,7 +142,9 @@ impl<N: Store, F: Store> Inner<N, F> {
         fence: &LevelFence,
     ) -> Result<bool, StoreError> {
         match &self.link {
-            Link::Followed(_, _, announce) => announce(key.clone(), response.clone(), fence.fence()).await,
+            Link::Followed(following) => {
+                (following.announce)(key.clone(), response.clone(), fence.fence()).await
+            }
             Link::Own(_) => Ok(true),
         }
     }

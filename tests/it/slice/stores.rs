@@ -108,16 +108,20 @@ async fn ra4_a_slice_is_shared_while_it_comes() {
     ];
     origin.call(0).step(Step::head(206, &fields)).frame("x".repeat(60_000));
     settle().await;
-    for (client, told) in clients.into_iter().zip(["larder; fwd=uri-miss; stored; ttl=60", SHARED]) {
-        assert!(client.is_finished(), "{told}");
+    let mut told = Vec::new();
+    for client in clients {
+        assert!(client.is_finished());
         let (parts, mut body) = client.await.unwrap().unwrap().into_parts();
         assert_eq!(
             (parts.status.as_u16(), &parts.headers["content-length"]),
             (200, &"500000".parse().unwrap())
         );
-        assert_eq!(parts.headers["cache-status"], told);
+        told.push(parts.headers["cache-status"].to_str().unwrap().to_owned());
         assert!(!body.frame().await.unwrap().unwrap().into_data().unwrap().is_empty());
     }
+    // Whose look-up ends first makes the call.
+    told.sort_unstable_by_key(String::len);
+    assert_eq!(told, ["larder; fwd=uri-miss; stored; ttl=60", SHARED]);
     assert_eq!(origin.calls(), 1);
 }
 
