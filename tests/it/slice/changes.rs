@@ -1,6 +1,7 @@
 //! Files that change, and purges: no answer has bytes of two versions, and a purge of the URL takes every slice.
 
 use http::{Method, Uri};
+use larder::CacheKey;
 use larder::store::PurgeTarget;
 
 use super::media::{File, Odd, Theatre};
@@ -102,6 +103,7 @@ async fn ra4_a_purge_of_the_url_takes_every_slice_also_behind_gaps() {
         ("prefix", PurgeTarget::Prefix(b"http://example.com/fi".as_slice().into())),
         ("host", PurgeTarget::Host("example.com".into())),
         ("path", PurgeTarget::Path(b"/film".as_slice().into())),
+        ("key", PurgeTarget::Key(CacheKey::from_uri(&film()).unwrap())),
         ("all", PurgeTarget::All),
     ];
     for (name, target) in purges {
