@@ -202,14 +202,14 @@ async fn ra4_the_latest_word_of_the_origin_holds_for_slices_that_came_before() {
     theatre.range("bytes=2048-2050").await.told(validated);
     assert_eq!(theatre.media.asked(), ["2048-3071 unless \"a\""]);
     // What has to be validated each time by now is not fresh by an earlier word.
-    let theatre = Theatre::new(file.clone().field("cache-control", "max-age=3600"));
+    let theatre = Theatre::with(heeding(), file.clone());
     theatre.range("bytes=0-2000").await;
-    theatre.later(3_601);
+    theatre.later(61);
     theatre.media.becomes(file.clone().field("cache-control", "max-age=3600"));
     theatre.range("bytes=0-9").await;
-    theatre.handle.soft_purge(&http::Uri::from_static("http://example.com/film")).await.unwrap();
+    theatre.range("bytes=1024-1030").await.told("larder; hit; ttl=3600");
     theatre.media.becomes(file.field("cache-control", "no-cache"));
-    theatre.range("bytes=0-9").await;
+    theatre.send(Method::GET, &[("range", "bytes=0-9"), ("cache-control", "no-cache")]).await;
     theatre.media.asked();
     theatre.range("bytes=1024-1030").await;
     assert_eq!(theatre.media.asked(), ["1024-2047 unless \"a\""]);
