@@ -83,6 +83,26 @@ async fn f11_content_that_the_origin_has_replaced_meanwhile_ends_with_an_error()
     is(node.get("/large").await, "new").told("larder; fwd=miss; stored; ttl=60");
 }
 
+#[tokio::test]
+async fn f11_a_range_reads_its_own_blocks_and_no_others() {
+    let body = large().repeat(2);
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/large", &body).await;
+    [0, 1, 8].into_iter().for_each(|block| damage(&place, block));
+    for (first, last) in [(2 * 65_536, 2 * 65_536), (2 * 65_536, 3 * 65_536 - 1), (131_072, 8 * 65_536 - 1)] {
+        let range = format!("bytes={first}-{last}");
+        let seen = node.bench.get_with("/large", &[("range", &range)]).await;
+        assert_eq!(is(seen, &body[first..=last]).told(HIT).status, 206);
+    }
+    assert_eq!((node.bench.origin.calls(), place.contents().len()), (1, 1));
+    // What is checked before the head goes out is a miss at once.
+    node.bench.origin.then(Reply::cc(&body, "no-store"));
+    let seen = is(node.bench.get_with("/large", &[("range", "bytes=131071-131072")]).await, &body);
+    assert_eq!(seen.status, 200);
+    assert_eq!(place.contents().len(), 0);
+}
+
 /// What a file server answers: all of it, or what `Range` asks for if `If-Range` lets it.
 fn served(file: &Bytes, asked: &HeaderMap) -> Response<Full<Bytes>> {
     let field = |name: &str| asked.get(name).map(|value| value.to_str().unwrap());

@@ -10,14 +10,14 @@ use crate::support::Reply;
 async fn a_larger_capacity_keeps_all_that_was_there_and_takes_more() {
     let place = Place::new();
     let node = Node::with(place.builder().capacity(8 << 20)).await;
-    for number in 0..20 {
+    for number in 0..10 {
         node.fill(&format!("/{number}"), &large()).await;
     }
     let held = node.held();
     node.store.close().await;
     let node = Node::with(place.builder().capacity(64 << 20)).await;
     assert_eq!(node.held(), held);
-    for number in 20..100 {
+    for number in 10..100 {
         node.fill(&format!("/{number}"), &large()).await;
     }
     for number in 0..100 {
