@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use bytes::Bytes;
 use larder::CacheKey;
-use larder::store::{DiskStore, Fence, PurgeMode, PurgeScope, PurgeTarget, Store};
+use larder::store::{BeginOutcome, DiskStore, Fence, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store};
 
 use super::{HIT, Node, Place, Process, large, place_of_parent};
 
@@ -68,6 +69,59 @@ async fn a_second_process_on_one_folder_gets_an_error() {
     let mut process = Process::of_test(module_path!(), "the_second_process", &place, &[]);
     assert!(process.0.wait().unwrap().success());
     node.fill("/", "nobody is harmed").await;
+}
+
+#[tokio::test]
+async fn a_second_store_on_one_folder_leaves_alone_what_the_first_one_is_writing() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    let key = CacheKey::from_uri(&"http://example.com/".parse().unwrap()).unwrap();
+    let expected = node.store.expect(&key);
+    let begun = node.store.begin(&key, None, expected.fence().unwrap()).await.unwrap();
+    let BeginOutcome::Writer(mut writer) = begun else { panic!("no writer") };
+    for _ in 0..2 {
+        let written = writer.write(Bytes::from(vec![7; 65_536])).await.unwrap();
+        assert!(written.is_continue());
+    }
+    assert!(place.builder().open().await.unwrap_err().is_in_use());
+    assert_eq!(fs::read_dir(place.path().join("staged")).unwrap().count(), 1);
+    node.store.close().await;
+}
+
+/// What takes its time is a pipe in the place of a record: whoever opens it waits until somebody writes to it.
+#[tokio::test]
+async fn closing_waits_for_what_is_being_written_and_nothing_is_begun_meanwhile() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/slow", "old").await;
+    node.fill("/other", "other").await;
+    let key = |path: &str| CacheKey::from_uri(&format!("http://example.com{path}").parse().unwrap()).unwrap();
+    let lookup = node.store.get(&key("/slow")).await.unwrap();
+    let record = place.record(&key("/slow")).unwrap();
+    fs::remove_file(&record).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&record).status().unwrap().success());
+    let (store, response) = (node.store.clone(), lookup.variants[0].response.clone());
+    let putting = tokio::spawn(async move {
+        let expected = store.expect(&key("/slow"));
+        store.put(&key("/slow"), response, expected.fence().unwrap()).await
+    });
+    tokio::task::yield_now().await;
+    let store = node.store.clone();
+    let closing = tokio::spawn(async move { store.close().await });
+    tokio::task::yield_now().await;
+    let store = node.store.clone();
+    let getting = tokio::spawn(async move { store.get(&key("/other")).await });
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!getting.is_finished() && !closing.is_finished(), "it is not closed yet");
+    let pipe = tokio::task::spawn_blocking(move || fs::OpenOptions::new().write(true).open(record));
+    pipe.await.unwrap().unwrap();
+    assert_eq!(putting.await.unwrap().unwrap(), PutOutcome::Stored);
+    closing.await.unwrap();
+    assert!(getting.await.unwrap().is_err(), "it is closed");
+    let node = Node::open(&place).await;
+    node.hits("/slow", "old").await;
 }
 
 #[tokio::test]
