@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt;
-use larder::CacheKey;
 use larder::store::{BeginOutcome, PurgeTarget, PutOutcome, Store};
+use larder::{CacheKey, Payload, StoredResponse};
 
 use super::{HIT, Node, Place, Process, large, place_of_parent};
 use crate::support::on_disk::patient;
@@ -35,6 +35,22 @@ async fn a_range_is_read_from_the_file_and_so_are_several() {
     let seen = node.bench.send(Method::HEAD, "/large", &[]).await.told(HIT);
     assert_eq!(seen.field("content-length"), Some("300000"));
     assert_eq!(node.bench.origin.calls(), 1);
+}
+
+#[tokio::test]
+async fn content_that_is_put_whole_has_a_file_of_its_own_above_64_kib() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/small", "small").await;
+    let small = CacheKey::from_uri(&http::Uri::from_static("http://example.com/small")).unwrap();
+    let head = node.store.get(&small).await.unwrap().variants[0].response.head().clone();
+    for (length, files) in [(65_536, 0), (65_537, 1)] {
+        let response = StoredResponse::new(head.clone(), Payload::from_bytes(vec![b'x'; length].into()));
+        let expected = node.store.expect(&key());
+        node.store.put(&key(), response, expected.fence().unwrap()).await.unwrap();
+        assert_eq!(place.contents().len(), files);
+        node.hits("/large", &"x".repeat(length)).await;
+    }
 }
 
 #[tokio::test]

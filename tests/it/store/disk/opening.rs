@@ -1,6 +1,7 @@
 //! How a folder is opened, and closed.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use bytes::Bytes;
@@ -224,6 +225,9 @@ async fn f11_a_full_disk_costs_old_entries_and_no_answer() {
         node.fetch(&format!("/{number}"), &large()).await;
         node.fetch(&format!("/small/{number}"), "small").await;
     }
+    // What comes last is stored all the same.
+    node.hits("/79", &large()).await;
+    node.hits("/small/79", "small").await;
     let hits = async |node: &Node| {
         let mut hits = 0;
         for number in 0..80 {
@@ -242,6 +246,27 @@ async fn f11_a_full_disk_costs_old_entries_and_no_answer() {
     drop(node);
     let node = Node::open(&place).await;
     assert_eq!(hits(&node).await, 0);
+}
+
+#[tokio::test]
+async fn f11_a_purge_on_a_full_disk_takes_the_room_of_old_entries() {
+    let place = Place::new();
+    let Some(_mount) = Mount::tmpfs(&place, "size=24m") else { return };
+    let node = Node::open(&place).await;
+    for number in 0..40 {
+        node.fill(&format!("/{number}"), &large()).await;
+    }
+    // Somebody else has the rest.
+    let mut rest = fs::File::create(place.path().join("rest")).unwrap();
+    while rest.write_all(&[0; 4096]).is_ok() {}
+    let before = node.held().1;
+    for purge in 0..8 {
+        let tag = |target| PurgeTarget::tag(format!("{purge} {target} {}", "x".repeat(500)));
+        let targets: Vec<_> = (0..1_024).map(tag).collect();
+        node.store.invalidate(&targets, PurgeMode::Remove).await.unwrap();
+    }
+    assert!(node.held().1 < before);
+    node.hits("/39", &large()).await;
 }
 
 #[tokio::test]
