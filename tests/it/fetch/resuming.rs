@@ -288,6 +288,20 @@ async fn without_a_strong_validator_of_this_coding_the_origin_is_not_asked() {
     }
 }
 
+/// Of a coding, the date is that of the plain content.
+#[tokio::test]
+async fn the_date_of_a_coding_completes_nothing() {
+    let rig = Rig::new(Elsewhere::default(), |builder| builder);
+    let (date, modified) = (rig.bench.date(0), rig.bench.date(-3_600));
+    let reply = Reply::cc(&content(), "max-age=60").field("date", &date).field("last-modified", &modified);
+    let coded = reply.field("content-encoding", "gzip").field("vary", "accept-encoding");
+    let fields = [("accept-encoding", "gzip")];
+    rig.get(&fields, coded).await;
+    rig.store.set_fault(BROKEN);
+    let seen = rig.get(&fields, part(1_200, 2_499).field("last-modified", &modified)).await;
+    assert!(seen.is_hit() && seen.broken && rig.bench.origin.calls() == 1, "{seen:?}");
+}
+
 #[tokio::test]
 async fn where_two_codings_share_a_validator_the_origin_is_not_asked() {
     let rig = Rig::new(Elsewhere::default(), |builder| builder);

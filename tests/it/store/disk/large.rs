@@ -80,6 +80,21 @@ async fn who_reads_content_reads_it_to_its_end_although_it_goes_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_purge_of_everything_gives_the_disk_back() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    for number in 0..20 {
+        node.fill(&format!("/{number}"), &large()).await;
+        node.fill(&format!("/small/{number}"), "small").await;
+    }
+    node.purge(PurgeTarget::All).await;
+    while !place.files().is_empty() || node.held() != (0, 0) {
+        tokio::task::yield_now().await; // it is removed in the background
+    }
+    node.fill("/0", "new").await;
+}
+
+#[tokio::test]
 async fn f16_what_is_on_its_way_leaves_nothing_where_it_is_dropped_or_the_store_is_closed() {
     let place = Place::new();
     let node = Node::open(&place).await;
