@@ -9,8 +9,8 @@ use super::core::Core;
 use super::error::{Cause, DiskError};
 use super::folder::{Folder, FolderLock};
 use super::index::Index;
-use super::inner::{Inner, Settings, writers};
-use super::jobs::{Jobs, run};
+use super::inner::{Inner, Room, Settings, Sweeps, writers};
+use super::jobs::run;
 use super::meta::{Meta, Opened};
 use super::name::Namer;
 use super::purges::Purges;
@@ -125,11 +125,13 @@ impl DiskStoreBuilder {
         let inner = Inner {
             index: Arc::new(Index::new(capacity, Arc::clone(&purges.held))),
             folder,
-            jobs: Jobs::default(),
+            jobs: Arc::default(),
             lock: Mutex::new(Some(lock)),
             namer,
             purges: Arc::new(purges),
+            room: Room::default(),
             settings: Settings { max_object, max_variants: self.max_variants },
+            sweeps: Sweeps::default(),
             writers: writers(),
         };
         inner.count(found)?;

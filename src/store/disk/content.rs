@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use twox_hash::XxHash3_64;
 
-use super::jobs::{begin, run};
+use super::jobs::{Begun, Jobs, begin};
 use crate::entry::RemoteContent;
 use crate::error::StoreError;
 use crate::semantics::range::ByteRange;
@@ -143,7 +143,8 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData
 }
 
-type Coming = Pin<Box<dyn Future<Output = Result<(Reading, io::Result<Vec<Bytes>>), StoreError>> + Send>>;
+/// Blocks that are being read, and what they are read from.
+type Coming = Begun<(Reading, io::Result<Vec<Bytes>>)>;
 
 /// Content that is read while it is sent.
 pub(super) struct Blocks {
@@ -151,6 +152,7 @@ pub(super) struct Blocks {
     /// What comes after what is here.
     error: Option<StoreError>,
     here: VecDeque<Bytes>,
+    jobs: Arc<Jobs>,
     left: u64,
     /// `None` while blocks are being read, and after an error.
     reading: Option<Reading>,
@@ -158,19 +160,20 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// The first blocks have been read.
-    pub(super) fn new(reading: Reading, first: Vec<Bytes>) -> Self {
+    pub(super) fn new(jobs: &Arc<Jobs>, reading: Reading, first: Vec<Bytes>) -> Self {
         let left = reading.left + first.iter().map(|block| block.len() as u64).sum::<u64>();
-        Self { coming: None, error: None, here: first.into(), left, reading: Some(reading) }
+        let (here, jobs) = (first.into(), Arc::clone(jobs));
+        Self { coming: None, error: None, here, jobs, left, reading: Some(reading) }
     }
 
     /// Has the next blocks read, unless that is being done.
     fn read_on(&mut self) {
         if let Some(mut reading) = self.reading.take_if(|reading| reading.left > 0) {
             // Begins now, whoever asks for it.
-            self.coming = Some(Box::pin(run(move || {
+            self.coming = Some(self.jobs.read_on("read content", move || {
                 let read = reading.read();
-                (reading, read)
-            })));
+                Ok((reading, read))
+            }));
         }
     }
 

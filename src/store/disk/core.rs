@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::content::{BLOCK, Blocks};
-use super::inner::{Inner, New, Replaces, Settings};
+use super::inner::{Inner, LARGE_RECORD, New, Replaces, Settings};
 use super::jobs::begin;
 use super::purges::{held, plain};
 use super::writer::Writer;
@@ -41,7 +41,7 @@ impl Core {
             let _holding = holding;
             inner.put(&key, response, fence)
         };
-        jobs.run("put", work).await
+        jobs.write("put", work).await
     }
 }
 
@@ -51,11 +51,14 @@ impl Inner {
         let payload = response.payload();
         let replaces = Replaces::SameSelection;
         // What another store keeps elsewhere is for that one to open.
-        if payload.is_remote() || payload.len() <= BLOCK as u64 {
+        let record = self.index.peek(self.namer.of(key)).map_or(0, |entry| entry.record);
+        let is_small = payload.len() <= BLOCK as u64 && record <= LARGE_RECORD;
+        if payload.is_remote() || payload.is_empty() || is_small {
             return self.write(key, New { content: None, fence, replaces, response });
         }
         let blocks: Vec<Bytes> = payload.pieces().into_iter().flatten().cloned().collect();
-        let Some(file) = self.write_blocks(None, &blocks)? else { return Ok(PutOutcome::TooLarge) };
+        // There is no room for it now.
+        let Some(file) = self.write_blocks(None, &blocks)? else { return Ok(PutOutcome::Superseded) };
         let remote = Payload::remote(file.content).with_trailers(payload.trailers().cloned());
         let response = StoredResponse { head: response.head, payload: remote };
         self.write(key, New { content: Some(file), fence, replaces, response })
@@ -83,7 +86,7 @@ impl Store for Core {
             return Ok(lookup);
         }
         let (inner, key) = (Arc::clone(&self.0), key.clone());
-        Box::pin(self.0.jobs.run("look up", move || inner.look_up(&key))).await
+        Box::pin(self.0.jobs.read("look up", move || inner.look_up(&key))).await
     }
 
     async fn open(
@@ -93,9 +96,9 @@ impl Store for Core {
         range: Option<ByteRange>,
     ) -> Result<Option<StoredBody>, StoreError> {
         let (inner, key) = (Arc::clone(&self.0), key.clone());
-        let opened = self.0.jobs.run("open content", move || inner.open(&key, content, range));
+        let opened = self.0.jobs.read("open content", move || inner.open(&key, content, range));
         let opened = Box::pin(opened).await?;
-        Ok(opened.map(|(reading, first)| StoredBody::new(Blocks::new(reading, first))))
+        Ok(opened.map(|(reading, first)| StoredBody::new(Blocks::new(&self.0.jobs, reading, first))))
     }
 
     fn expect(&self, key: &CacheKey) -> Expected {
@@ -144,7 +147,7 @@ impl Store for Core {
             let _holding = holding;
             inner.freshen(&key, of, head, fence)
         };
-        Box::pin(jobs.run("freshen", work)).await
+        Box::pin(jobs.write("freshen", work)).await
     }
 
     async fn purged_since(
@@ -163,16 +166,12 @@ impl Store for Core {
         // A purge that concerns nothing waits for no job.
         jobs.check("purge")?;
         let inner = Arc::clone(&self.0);
-        let make_room = move || inner.make_room();
+        let make_room = move || inner.make_room(inner.room.times());
         let number = Box::pin(purges.purge(namer, jobs, targets, mode, make_room)).await?;
-        if mode == PurgeMode::Remove && targets.contains(&PurgeTarget::All) {
+        let is_of_everything = mode == PurgeMode::Remove && targets.contains(&PurgeTarget::All);
+        if is_of_everything && self.0.sweeps.ask(number.get()) {
             // The entry of the log alone does it; this gives the disk back.
-            let store = self.clone();
-            from_now_on(async move {
-                let inner = Arc::clone(&store.0);
-                // What is left of it is judged when it is read.
-                let _ = store.0.jobs.run("sweep", move || inner.sweep(number.get())).await;
-            });
+            from_now_on(Arc::clone(&self.0).sweep());
         }
         Ok(number)
     }

@@ -15,9 +15,10 @@ use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::SystemTime;
 
+use super::jobs::begin;
 use super::name::{Name, hexadecimal};
 use crate::store::random::random_wide;
 
@@ -27,6 +28,7 @@ const FOLDERS: usize = 256;
 const SCANNERS: usize = 4;
 
 pub(super) struct Folder {
+    entries: OsString,
     root: PathBuf,
     /// Files are on the disk before they are found.
     sync: bool,
@@ -56,7 +58,7 @@ pub(super) struct Found {
 
 impl Folder {
     pub(super) fn new(root: &Path, sync: bool) -> Self {
-        Self { root: root.into(), sync }
+        Self { entries: root.join("entries").into(), root: root.into(), sync }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -68,7 +70,20 @@ impl Folder {
         for folder in [&self.root, &self.path("entries"), &self.path("staged")] {
             make_folder(folder, true)?;
         }
-        Ok(())
+        self.sync_made()
+    }
+
+    pub(super) fn sync_file(&self, file: &File) -> io::Result<()> {
+        if self.sync { file.sync_data() } else { Ok(()) }
+    }
+
+    /// What was made when the store was opened is on the disk.
+    pub(super) fn sync_made(&self) -> io::Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        self.root.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_folder)?;
+        sync_folder(&self.root)
     }
 
     /// `None` where another process has the store open, or this one in another place.
@@ -96,25 +111,33 @@ impl Folder {
 
     /// What is in the place of a name. Each look-up makes such a path, so it is written at once.
     fn entry(&self, name: Name, file: fmt::Arguments<'_>) -> PathBuf {
-        const LONGEST: usize = "/entries/xx/".len() + 16 + 32 + 16 + ".".len() + 32;
-        let mut path = OsString::with_capacity(self.root.as_os_str().len() + LONGEST);
-        path.push(&self.root);
+        const LONGEST: usize = "/xx/".len() + 16 + 32 + 16 + ".".len() + 32;
+        let mut path = OsString::with_capacity(self.entries.len() + LONGEST);
+        path.push(&self.entries);
         // It fails only where its arguments do.
-        let _ = write!(path, "/entries/{:02x}/{file}", name.place(FOLDERS));
+        let _ = write!(path, "{MAIN_SEPARATOR}{:02x}{MAIN_SEPARATOR}{file}", name.place(FOLDERS));
         path.into()
     }
 
     /// A new file that nobody finds yet.
     pub(super) fn stage(&self) -> io::Result<Staged> {
-        let path = self.path("staged").join(format!("{:032x}", random_wide()));
-        let file = private().create_new(true).open(&path)?;
-        Ok(Staged { file, path, sync: self.sync })
+        let folder = self.path("staged");
+        let path = folder.join(format!("{:032x}", random_wide()));
+        let open = || private().create_new(true).open(&path);
+        let file = match open() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_folder(&folder, false)?;
+                open()?
+            }
+            opened => opened?,
+        };
+        Ok(Staged { there: Some((file, path)), sync: self.sync })
     }
 
     /// A new file with all that is to be in it.
     pub(super) fn stage_all(&self, bytes: &[u8]) -> io::Result<Staged> {
         let mut staged = self.stage()?;
-        staged.file.write_all(bytes)?;
+        staged.file()?.write_all(bytes)?;
         Ok(staged)
     }
 
@@ -171,7 +194,10 @@ impl Folder {
             let entry = entry?;
             let file = entry.file_name();
             let named = file.to_str().and_then(read_name);
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             match named {
                 Some((name, content)) if metadata.is_file() && name.place(FOLDERS) == number => {
                     let (written, read) = (metadata.modified()?, metadata.accessed());
@@ -179,7 +205,8 @@ impl Folder {
                     found.push(Found { bytes: metadata.len(), content, name, used });
                 }
                 _ if metadata.is_dir() => {}
-                _ => remove(&entry.path())?,
+                // Nobody finds it where it can't be removed.
+                _ => drop(remove(&entry.path())),
             }
         }
         Ok(())
@@ -194,27 +221,36 @@ fn read_name(file: &str) -> Option<(Name, Option<u128>)> {
     }
 }
 
-/// A file that nobody finds yet. Dropped, it is removed.
+/// A file that nobody finds yet. Dropped, it is removed, where that stops nobody.
 pub(super) struct Staged {
-    pub(super) file: File,
-    path: PathBuf,
+    /// Both, until it has its name.
+    there: Option<(File, PathBuf)>,
     sync: bool,
 }
 
 impl Staged {
-    /// Gives it a name by which it is found, in place of what has that name.
-    pub(super) fn put(self, target: &Path) -> io::Result<()> {
+    pub(super) fn file(&mut self) -> io::Result<&mut File> {
+        self.there.as_mut().map(|(file, _)| file).ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    /// Gives it a name by which it is found, and replaces what has that name.
+    pub(super) fn put(mut self, target: &Path) -> io::Result<()> {
         if self.sync {
-            self.file.sync_data()?;
+            self.file()?.sync_data()?;
         }
         let folder = target.parent().unwrap_or(target);
-        match fs::rename(&self.path, target) {
+        let Some((_, path)) = &self.there else { return Err(ErrorKind::NotFound.into()) };
+        match fs::rename(path, target) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 make_folder(folder, false)?;
-                fs::rename(&self.path, target)?;
+                if self.sync {
+                    folder.parent().map_or(Ok(()), sync_folder)?;
+                }
+                fs::rename(path, target)?;
             }
             renamed => renamed?,
         }
+        self.there = None;
         // The name, too.
         if self.sync { sync_folder(folder) } else { Ok(()) }
     }
@@ -222,8 +258,13 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // Not there where it has got its name. Where it can't be removed now, it is when the store is opened next.
-        let _ = fs::remove_file(&self.path);
+        if let Some((file, path)) = self.there.take() {
+            begin(move || {
+                drop(file);
+                // Where it can't be removed now, it is when the store is opened next.
+                let _ = fs::remove_file(path);
+            });
+        }
     }
 }
 
@@ -285,7 +326,8 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 /// Whether a file can't be read now or later: this process may not, or the disk has lost it.
 pub(super) fn is_unreadable(error: &io::Error) -> bool {
     const EIO: i32 = 5;
-    error.kind() == ErrorKind::PermissionDenied || error.raw_os_error() == Some(EIO)
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::IsADirectory)
+        || error.raw_os_error() == Some(EIO)
 }
 
 /// Whether there is no room on the disk.

@@ -43,7 +43,7 @@ pub(super) struct Content {
 impl Entry {
     pub(super) fn weight(&self) -> u64 {
         let contents = self.contents.iter().map(|content| on_disk(content.bytes));
-        contents.sum::<u64>() + on_disk(self.record) + ENTRY
+        contents.fold(on_disk(self.record).saturating_add(ENTRY), u64::saturating_add)
     }
 
     pub(super) fn has(&self, content: RemoteContent) -> bool {
@@ -121,7 +121,7 @@ impl Index {
         }
     }
 
-    /// The files of a key, which is of use.
+    /// The files of a key; this counts as a use of it.
     pub(super) fn get(&self, name: Name) -> Option<Entry> {
         self.cache.get(&name).map(|indexed| indexed.entry)
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::content::{Reading, bytes_of, is_damage};
-use super::folder::{Folder, FolderLock, Found, is_full, is_unreadable, remove};
+use super::folder::{Folder, FolderLock, Found, is_unreadable, remove};
 use super::index::{Content, Entry, Index};
 use super::jobs::Jobs;
 use super::name::{Name, Namer};
@@ -26,8 +26,12 @@ use crate::store::{Fence, Lookup, PutOutcome, Stored, StoredId, Variants};
 const WRITERS: usize = 256;
 /// The most bytes of a record: older responses that do not fit into it are dropped.
 const MAX_RECORD: usize = 16 << 20;
-/// How much goes at least where the disk is full.
-const ROOM: u64 = 1 << 20;
+/// How much goes at least where the disk is full, and at most.
+const ROOM: [u64; 2] = [1 << 20, 256 << 20];
+/// A record of a key with more bytes than this gets no more content: that has a file of its own. What is served holds all of its record.
+pub(super) const LARGE_RECORD: u64 = 256 << 10;
+/// How many keys are swept at one time.
+const SWEPT: usize = 256;
 
 /// What a store was told.
 pub(super) struct Settings {
@@ -38,12 +42,14 @@ pub(super) struct Settings {
 pub(super) struct Inner {
     pub(super) folder: Folder,
     pub(super) index: Arc<Index>,
-    pub(super) jobs: Jobs,
+    pub(super) jobs: Arc<Jobs>,
     /// Held as long as anybody may write to the folder.
     pub(super) lock: Mutex<Option<FolderLock>>,
     pub(super) namer: Namer,
     pub(super) purges: Arc<Purges>,
+    pub(super) room: Room,
     pub(super) settings: Settings,
+    pub(super) sweeps: Sweeps,
     /// Who writes the files of a key, or removes them, has its place here. Nobody has two.
     pub(super) writers: Box<[Mutex<()>]>,
 }
@@ -65,6 +71,48 @@ pub(super) struct New {
     pub(super) response: StoredResponse,
 }
 
+/// How often room was made, so that one does it for all whose writes have failed meanwhile.
+#[derive(Default)]
+pub(super) struct Room(Mutex<u64>);
+
+impl Room {
+    pub(super) fn times(&self) -> u64 {
+        *lock(&self.0)
+    }
+}
+
+/// The last purge of everything whose entries are being removed.
+#[derive(Default)]
+pub(super) struct Sweeps(Mutex<Option<u64>>);
+
+impl Sweeps {
+    /// Whether nobody sweeps yet.
+    pub(super) fn ask(&self, purged: u64) -> bool {
+        let mut swept = lock(&self.0);
+        let before = *swept;
+        *swept = Some(before.map_or(purged, |before| before.max(purged)));
+        before.is_none()
+    }
+
+    fn until(&self) -> u64 {
+        lock(&self.0).unwrap_or_default()
+    }
+
+    /// Whether that is all.
+    fn has_swept(&self, purged: u64) -> bool {
+        let mut swept = lock(&self.0);
+        let is_all = *swept == Some(purged);
+        if is_all {
+            *swept = None;
+        }
+        is_all
+    }
+
+    fn stop(&self) {
+        *lock(&self.0) = None;
+    }
+}
+
 pub(super) fn writers() -> Box<[Mutex<()>]> {
     (0..WRITERS).map(|_| Mutex::new(())).collect()
 }
@@ -75,38 +123,39 @@ impl Inner {
         // Files of one key together, its record first.
         found.sort_unstable_by_key(|found| (found.name, found.content));
         let mut entries: Vec<(_, Name, Entry)> = Vec::new();
-        let mut contents = Vec::new();
-        for found in found {
-            match found.content {
-                None => {
-                    contents.clear();
-                    let entry = Entry { contents: Arc::default(), record: found.bytes };
-                    entries.push((found.used, found.name, entry));
-                }
-                Some(id) => match entries.last_mut().filter(|(_, name, _)| *name == found.name) {
-                    Some((used, _, entry)) => {
-                        contents.push(Content { bytes: found.bytes, id });
-                        entry.contents = contents.as_slice().into();
-                        *used = (*used).max(found.used);
-                    }
-                    None => remove(&self.folder.content(found.name, id))?,
-                },
+        let same_name = |one: &Found, other: &Found| one.name == other.name;
+        for files in found.chunk_by(same_name) {
+            let (record, contents) = match files {
+                [record, contents @ ..] if record.content.is_none() => (Some(record.bytes), contents),
+                contents => (None, contents),
+            };
+            let content = |found: &Found| found.content.map(|id| Content { bytes: found.bytes, id });
+            let contents = contents.iter().filter_map(content).collect();
+            let entry = Entry { contents, record: record.unwrap_or_default() };
+            let used = files.iter().map(|found| found.used).max();
+            if let (Some(used), Some(found)) = (used, files.first()) {
+                // What can't be read is of no use.
+                let is_useful = record.is_some_and(|bytes| bytes <= MAX_RECORD as u64);
+                entries.push((is_useful.then_some(used), found.name, entry));
             }
         }
-        // What was used last stays.
+        // What was used last stays, as far as it fits.
         entries.sort_unstable_by_key(|(used, ..)| std::cmp::Reverse(*used));
-        let mut weight = 0;
-        let kept = entries.iter().take_while(|(_, _, entry)| {
-            weight += entry.weight();
-            weight <= self.index.capacity()
+        let mut weight = 0_u64;
+        let (kept, surplus): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(used, _, entry)| {
+            let more = weight.saturating_add(entry.weight());
+            let is_kept = used.is_some() && more <= self.index.capacity();
+            weight = if is_kept { more } else { weight };
+            is_kept
         });
-        let surplus = entries.split_off(kept.count());
         for (_, name, entry) in &surplus {
             self.remove_files(*name, entry)?;
         }
         self.folder.sync_removed(surplus.iter().map(|(_, name, _)| *name))?;
-        for (_, name, entry) in entries.into_iter().rev() {
-            self.index.insert(name, entry);
+        // Where there is no room for more, what was put last goes first: that is what was used least recently.
+        let (newer, oldest) = kept.split_at(kept.len() - kept.len() / 32);
+        for (_, name, entry) in newer.iter().rev().chain(oldest) {
+            self.index.insert(*name, entry.clone());
         }
         self.remove_evicted();
         Ok(())
@@ -127,15 +176,20 @@ impl Inner {
         let file = match File::open(self.folder.record(name)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // If it were not replaced, the key would be a miss for ever.
+            Err(error) if is_unreadable(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-        if length > MAX_RECORD {
+        let metadata = file.metadata()?;
+        let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+        if length > MAX_RECORD || !metadata.is_file() {
             return Ok(None);
         }
         let mut bytes = Vec::with_capacity(length);
-        file.take(MAX_RECORD as u64).read_to_end(&mut bytes)?;
-        Ok(Some(bytes.into()))
+        match file.take(MAX_RECORD as u64).read_to_end(&mut bytes) {
+            Err(error) if is_unreadable(&error) => Ok(None),
+            read => read.map(|_| Some(bytes.into())),
+        }
     }
 
     /// Those that no purge has removed, the newest first.
@@ -161,7 +215,8 @@ impl Inner {
         }
         let mut found = self.judged(key, &self.record(key, name)?);
         if found.is_empty() {
-            self.tidy(key, name)?;
+            // It is a miss, whether that can be tidied up or not.
+            let _ = self.tidy(key, name);
         }
         // What is in the index has held its name since it was asked for.
         found.iter_mut().for_each(|stored| stored.fence = held(stored.fence));
@@ -172,17 +227,20 @@ impl Inner {
     fn tidy(&self, key: &CacheKey, name: Name) -> io::Result<()> {
         let _writing = self.writing(name);
         if self.judged(key, &self.record(key, name)?).is_empty() {
-            self.remove(name)?;
+            // A record that can't be read now may be read another time, so no purge may be missed while it can come back.
+            self.remove(name, || self.folder.sync_removed([name].into_iter()));
         }
         Ok(())
     }
 
-    /// Removes the files of a key, by who has its place. They are purged: nobody finds them, should they come back.
-    fn remove(&self, name: Name) -> io::Result<()> {
-        match self.index.remove(name) {
-            Some(indexed) => self.remove_files(name, &indexed.entry),
-            None => self.remove_files(name, &Entry::default()),
+    /// Removes the files of a key, by who has its place. The name is held until they are gone.
+    fn remove(&self, name: Name, are_gone: impl FnOnce() -> io::Result<()>) {
+        let indexed = self.index.remove(name);
+        let entry = indexed.as_ref().map(|indexed| indexed.entry.clone()).unwrap_or_default();
+        if self.remove_files(name, &entry).and_then(|()| are_gone()).is_err() {
+            self.index.leave(name, entry);
         }
+        drop(indexed);
     }
 
     fn remove_files(&self, name: Name, entry: &Entry) -> io::Result<()> {
@@ -218,36 +276,60 @@ impl Inner {
         left.iter().for_each(|(name, indexed)| self.index.leave(*name, indexed.entry.clone()));
     }
 
-    /// Where the disk is full although the store is not.
-    pub(super) fn make_room(&self) {
-        self.index.make_room(ROOM.max(self.index.bytes() / 16));
-        self.remove_evicted();
+    /// Where the disk is full although the store is not, unless somebody else has made room since then.
+    pub(super) fn make_room(&self, since: u64) {
+        let mut times = lock(&self.room.0);
+        if *times == since {
+            let [least, most] = ROOM;
+            self.index.make_room((self.index.bytes() / 16).clamp(least, most));
+            self.remove_evicted();
+            *times += 1;
+        }
     }
 
-    /// Removes everything that was there before a purge of everything.
-    pub(super) fn sweep(&self, purged: u64) -> io::Result<()> {
-        self.index.names().into_iter().try_for_each(|name| {
-            let _writing = self.writing(name);
-            // Of what can't be read, nothing is served.
-            let record = self.bytes(name)?.and_then(|bytes| Record::decode_any(bytes).ok());
-            let is_newer = record.is_some_and(|(_, record)| {
-                record.variants.iter().any(|recorded| number(recorded.fence) >= purged)
-            });
-            if is_newer { Ok(()) } else { self.remove(name) }
-        })
+    /// Removes everything that was there before the last purge of everything, some keys at a time: others write meanwhile.
+    pub(super) async fn sweep(self: Arc<Self>) {
+        const ACTION: &str = "sweep";
+        loop {
+            let (purged, inner) = (self.sweeps.until(), Arc::clone(&self));
+            let Ok(names) = self.jobs.read(ACTION, move || Ok(inner.index.names())).await else { break };
+            for names in names.chunks(SWEPT) {
+                let (inner, names) = (Arc::clone(&self), names.to_vec());
+                let sweep = move || {
+                    names.iter().for_each(|name| inner.sweep_one(*name, purged));
+                    Ok(())
+                };
+                if self.jobs.write(ACTION, sweep).await.is_err() {
+                    return self.sweeps.stop(); // it was closed
+                }
+            }
+            if self.sweeps.has_swept(purged) {
+                return;
+            }
+        }
+        self.sweeps.stop();
+    }
+
+    /// What is left of it is judged when it is read.
+    fn sweep_one(&self, name: Name, purged: u64) {
+        let _writing = self.writing(name);
+        let Ok(bytes) = self.bytes(name) else { return };
+        // Of what can't be read, nothing is served.
+        let record = bytes.and_then(|bytes| Record::decode_any(bytes).ok());
+        let is_newer = record.is_some_and(|(_, record)| {
+            record.variants.iter().any(|recorded| number(recorded.fence) >= purged)
+        });
+        if !is_newer {
+            // Should it come back: the purge of everything is written.
+            self.remove(name, || Ok(()));
+        }
     }
 
     /// Writes a response before the others of its key.
     pub(super) fn write(&self, key: &CacheKey, new: New) -> io::Result<PutOutcome> {
         let name = self.namer.of(key);
         let New { mut content, fence, replaces, response } = new;
-        let written = match self.try_write(key, name, fence, &replaces, &response, &mut content) {
-            Err(error) if is_full(&error) => {
-                self.make_room();
-                self.try_write(key, name, fence, &replaces, &response, &mut content)
-            }
-            written => written,
-        };
+        let written = self.with_room(|| self.try_write(key, name, fence, &replaces, &response, &mut content));
         self.remove_evicted();
         written
     }
@@ -265,11 +347,7 @@ impl Inner {
         let entry = self.index.peek(name).unwrap_or_default();
         let record = match entry.record {
             0 => Record::default(),
-            _ => match self.record(key, name) {
-                // It is served to nobody. If it were not replaced, the key would be a miss for ever.
-                Err(error) if is_unreadable(&error) => Record::default(),
-                record => record?,
-            },
+            _ => self.record(key, name)?,
         };
         let present = self.judged(key, &record);
         let response = match replaces {
@@ -402,12 +480,14 @@ impl Inner {
 
     /// Removes content that is not what was written: its response is a miss from now on.
     fn forget(&self, name: Name, id: u128) {
-        let _writing = self.writing(name);
+        let writing = self.writing(name);
         if let Some(Entry { contents, record }) = self.index.peek(name) {
             let contents = contents.iter().filter(|content| content.id != id).copied().collect();
             self.index.insert(name, Entry { contents, record });
         }
         let _ = remove(&self.folder.content(name, id));
+        drop(writing);
+        self.remove_evicted();
     }
 
     pub(super) fn freshen(

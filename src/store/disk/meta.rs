@@ -326,7 +326,10 @@ fn create(folder: &Folder) -> io::Result<Database> {
     put(&transaction, "reserved", &BASE.to_le_bytes())?;
     put(&transaction, "secret", &random_wide().to_le_bytes())?;
     transaction.commit().map_err(of_redb)?;
-    open_private(&folder.path("last"))?.write_all(&last_of(LogState::new(incarnation, BASE, BASE), BASE))?;
+    let mut last = open_private(&folder.path("last"))?;
+    last.write_all(&last_of(LogState::new(incarnation, BASE, BASE), BASE))?;
+    folder.sync_file(&last)?;
+    folder.sync_made()?;
     Ok(database)
 }
 

@@ -8,6 +8,7 @@
 //! number, and is not written: so that no number is given twice, some are reserved in the file beforehand.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +30,8 @@ use crate::store::log::{
 };
 use crate::store::{Fence, Purge, PurgeMode, PurgeNumber, PurgeScope, PurgeTarget};
 
+/// How many purges are written in one transaction.
+const TOGETHER: usize = 256;
 /// How many numbers are reserved with each write.
 const RESERVED: u64 = 65_536;
 /// In a fence: the name has been held since, so no purge that concerns it is missed.
@@ -43,7 +46,7 @@ pub(super) struct Purges {
     /// The number of the last purge that was not written, if no other one was being written when it was given.
     skipped: AtomicU64,
     /// One writer at a time, who writes for all who wait.
-    turns: tokio::sync::Mutex<()>,
+    turns: Arc<tokio::sync::Mutex<()>>,
     waiting: Mutex<Vec<Waiting>>,
 }
 
@@ -96,7 +99,7 @@ impl Purges {
             meta: Mutex::new(meta),
             replica,
             skipped: AtomicU64::new(0),
-            turns: tokio::sync::Mutex::new(()),
+            turns: Arc::default(),
             waiting: Mutex::default(),
         })
     }
@@ -158,17 +161,19 @@ impl Purges {
         let (written, mut outcome) = oneshot::channel();
         let purge = Purge::new(rest, mode).to_bytes().into();
         lock(&self.waiting).push(Waiting { purge, written });
-        let _turn = self.turns.lock().await;
+        let turn = Arc::clone(&self.turns).lock_owned().await;
         let written = match outcome.try_recv() {
             Ok(written) => written,
             // Nobody has written it yet.
             Err(_) => {
                 let purges = Arc::clone(self);
                 let write = move || {
+                    // To its end, whoever waits for it.
+                    let _turn = turn;
                     purges.write_all(&make_room);
                     Ok(())
                 };
-                jobs.run(ACTION, write).await?;
+                jobs.purge(ACTION, write).await?;
                 outcome.await.map_err(|error| StoreError::new(ACTION, error))?
             }
         };
@@ -195,17 +200,37 @@ impl Purges {
         Some(number)
     }
 
-    /// Writes what waits, in one transaction.
+    /// Writes what waits, and whoever waits for it.
     fn write_all(&self, make_room: &dyn Fn()) {
         let mut meta = lock(&self.meta);
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        if waiting.is_empty() {
-            return;
+        loop {
+            let waiting = self.next();
+            if waiting.is_empty() {
+                return;
+            }
+            self.write_together(&mut meta, waiting, make_room);
         }
-        let mut written = self.write_numbered(&mut meta, &waiting);
+    }
+
+    /// What is written in the next transaction.
+    fn next(&self) -> Vec<Waiting> {
+        let mut waiting = lock(&self.waiting);
+        // Of what was given up, nobody knows whether it was written.
+        waiting.retain(|waiting| !waiting.written.is_closed());
+        let count = waiting.len().min(TOGETHER);
+        waiting.drain(..count).collect()
+    }
+
+    fn write_together(&self, meta: &mut Meta, waiting: Vec<Waiting>, make_room: &dyn Fn()) {
+        let mut write = || {
+            // The crate may panic over a file that somebody has changed.
+            let written = catch_unwind(AssertUnwindSafe(|| self.write_numbered(meta, &waiting)));
+            written.unwrap_or_else(|_| Err(io::Error::other("the database has failed")))
+        };
+        let mut written = write();
         if written.as_ref().is_err_and(is_full) {
             make_room();
-            written = self.write_numbered(&mut meta, &waiting);
+            written = write();
         }
         let mut numbers = lock(&self.numbers);
         numbers.is_writing = false;

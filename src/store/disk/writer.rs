@@ -2,7 +2,6 @@
 
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +12,7 @@ use super::folder::{Staged, is_full};
 use super::held::Holding;
 use super::index::Reserved;
 use super::inner::{Inner, New, Replaces};
-use super::jobs::begin;
+use super::jobs::Begun;
 use crate::entry::key::CacheKey;
 use crate::entry::{Payload, RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
@@ -29,18 +28,19 @@ pub(super) struct ContentFile {
     pub(super) reserved: Reserved,
 }
 
-/// How many blocks are written at one time, while no more than that are taken.
-const TOGETHER: usize = 4;
-
-type Writing = Pin<Box<dyn Future<Output = Result<Option<ContentFile>, StoreError>> + Send>>;
+const WRITE: &str = "write content";
+/// How many blocks wait at most while others are being written.
+const WAITING: usize = 2;
 
 /// Where content is that was taken, except for what is in memory.
 enum Place {
+    /// It could not be written.
+    Failed,
     File(ContentFile),
-    /// It did not fit, or could not be written.
-    Lost,
+    /// There was no room for it.
+    Full,
     Nowhere,
-    Writing(Writing),
+    Writing(Begun<Option<ContentFile>>),
 }
 
 /// Writes blocks, and at last the record that says which content it is.
@@ -65,32 +65,39 @@ impl Writer {
         Self { blocks, fence, _holding: holding, inner, key, length: 0, place, rest }
     }
 
-    /// Takes content, and has it written once there is enough. It waits for what was to be written before, so no more is in memory
-    /// than that and this.
+    /// Takes content. Its blocks are written in the background, and it waits where too many of them are not.
     async fn add(&mut self, data: Bytes) -> Result<ControlFlow<PutOutcome>, StoreError> {
-        const ACTION: &str = "write content";
-        self.inner.jobs.check(ACTION)?;
+        self.inner.jobs.check(WRITE)?;
         self.length += data.len() as u64;
         if self.length > self.inner.settings.max_object {
             return Ok(ControlFlow::Break(PutOutcome::TooLarge));
         }
         self.take(data);
-        if self.blocks.len() < TOGETHER {
+        // What fits into a record is written with that.
+        if self.length <= BLOCK as u64 || self.blocks.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
-        let Some(file) = self.settled().await? else {
-            return Ok(ControlFlow::Break(PutOutcome::TooLarge));
+        if let Place::Writing(writing) = &mut self.place
+            && self.blocks.len() < WAITING
+        {
+            match polled_once(writing.as_mut()).await {
+                None => return Ok(ControlFlow::Continue(())),
+                Some(written) => self.has_written(written)?,
+            }
+        }
+        self.settle().await?;
+        // Before anything is taken out of this: nothing is lost where nobody waits for it any more.
+        let permit = self.inner.jobs.to_write(WRITE).await?;
+        let file = match std::mem::replace(&mut self.place, Place::Failed) {
+            Place::File(file) => Some(file),
+            Place::Nowhere => None,
+            other => {
+                self.place = other;
+                return self.refused().map(ControlFlow::Break);
+            }
         };
         let (inner, blocks) = (Arc::clone(&self.inner), std::mem::take(&mut self.blocks));
-        let mut writing: Writing = Box::pin(async move {
-            let jobs = Arc::clone(&inner);
-            jobs.jobs.run(ACTION, move || inner.write_blocks(file, &blocks)).await
-        });
-        // It begins now, and goes on while nobody waits for it.
-        self.place = match polled_once(writing.as_mut()).await {
-            None => Place::Writing(writing),
-            Some(written) => written?.map_or(Place::Lost, Place::File),
-        };
+        self.place = Place::Writing(permit.begin(WRITE, move || inner.write_blocks(file, &blocks)));
         Ok(ControlFlow::Continue(()))
     }
 
@@ -108,19 +115,28 @@ impl Writer {
         }
     }
 
-    /// The file, if there is one yet, when nothing is being written to it any more. `None` where what was taken is lost: for an error, it
-    /// was told before.
-    async fn settled(&mut self) -> Result<Option<Option<ContentFile>>, StoreError> {
+    /// Waits for what is being written.
+    async fn settle(&mut self) -> Result<(), StoreError> {
         if let Place::Writing(writing) = &mut self.place {
             let written = writing.await;
-            self.place = Place::Lost;
-            return Ok(written?.map(Some));
+            self.has_written(written)?;
         }
-        Ok(match std::mem::replace(&mut self.place, Place::Lost) {
-            Place::File(file) => Some(Some(file)),
-            Place::Nowhere => Some(None),
-            Place::Lost | Place::Writing(_) => None,
-        })
+        Ok(())
+    }
+
+    fn has_written(&mut self, written: Result<Option<ContentFile>, StoreError>) -> Result<(), StoreError> {
+        self.place = Place::Failed;
+        self.place = written?.map_or(Place::Full, Place::File);
+        Ok(())
+    }
+
+    /// Why nothing more is taken, where that is so.
+    fn refused(&self) -> Result<PutOutcome, StoreError> {
+        match self.place {
+            // Only for now: next time there may be room.
+            Place::Full => Ok(PutOutcome::Superseded),
+            _ => Err(StoreError::new(WRITE, "a write before this one has failed")),
+        }
     }
 
     async fn store(
@@ -128,40 +144,35 @@ impl Writer {
         head: ResponseHead,
         trailers: Option<HeaderMap>,
     ) -> Result<PutOutcome, StoreError> {
-        let Some(file) = self.settled().await? else { return Ok(PutOutcome::TooLarge) };
-        let inner = Arc::clone(&self.inner);
-        let work = move || {
-            let inner = Arc::clone(&self.inner);
-            let mut blocks = std::mem::take(&mut self.blocks);
-            blocks.push(std::mem::take(&mut self.rest).freeze());
-            let is_small = file.is_none() && self.length <= BLOCK as u64;
-            let (payload, content) = match is_small {
-                // One of the two is empty.
-                true => (
-                    Payload::from_bytes(
-                        blocks.into_iter().find(|block| !block.is_empty()).unwrap_or_default(),
-                    ),
-                    None,
-                ),
-                false => match inner.write_blocks(file, &blocks)? {
-                    Some(file) => (Payload::remote(file.content), Some(file)),
-                    None => return Ok(PutOutcome::TooLarge),
-                },
-            };
-            let response = StoredResponse::new(head, payload.with_trailers(trailers));
-            let new = New { content, fence: self.fence, response, replaces: Replaces::SameSelection };
-            inner.write(&self.key, new)
-        };
-        inner.jobs.run("commit content", work).await
-    }
-}
-
-/// A file that was not committed goes where that stops nobody: at the end of the write, where one is under way.
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Place::File(file) = std::mem::replace(&mut self.place, Place::Lost) {
-            begin(move || drop(file));
+        self.settle().await?;
+        if matches!(self.place, Place::Failed | Place::Full) {
+            return self.refused();
         }
+        let inner = Arc::clone(&self.inner);
+        inner.jobs.write("commit content", move || self.write_record(head, trailers)).await
+    }
+
+    /// Writes what is left, and the record.
+    fn write_record(mut self, head: ResponseHead, trailers: Option<HeaderMap>) -> io::Result<PutOutcome> {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        blocks.push(std::mem::take(&mut self.rest).freeze());
+        let file = match std::mem::replace(&mut self.place, Place::Nowhere) {
+            Place::File(file) => Some(file),
+            _ => None,
+        };
+        let (payload, content) = if file.is_none() && self.length <= BLOCK as u64 {
+            // There is one that is not empty, at most.
+            let all = blocks.into_iter().find(|block| !block.is_empty());
+            (Payload::from_bytes(all.unwrap_or_default()), None)
+        } else {
+            match self.inner.write_blocks(file, &blocks)? {
+                Some(file) => (Payload::remote(file.content), Some(file)),
+                None => return Ok(PutOutcome::Superseded),
+            }
+        };
+        let response = StoredResponse::new(head, payload.with_trailers(trailers));
+        let new = New { content, fence: self.fence, response, replaces: Replaces::SameSelection };
+        self.inner.write(&self.key, new)
     }
 }
 
@@ -204,9 +215,9 @@ impl Inner {
             self.remove_evicted();
             let sum = checksum(id, number, block);
             self.with_room(|| {
-                file.staged.file.seek(SeekFrom::Start(start))?;
-                file.staged.file.write_all(block)?;
-                file.staged.file.write_all(&sum)
+                file.staged.file()?.seek(SeekFrom::Start(start))?;
+                file.staged.file()?.write_all(block)?;
+                file.staged.file()?.write_all(&sum)
             })?;
             file.content.length = after;
         }
@@ -215,9 +226,10 @@ impl Inner {
 
     /// Tries again with more room where the disk is full.
     pub(super) fn with_room<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let before = self.room.times();
         match write() {
             Err(error) if is_full(&error) => {
-                self.make_room();
+                self.make_room(before);
                 write()
             }
             written => written,
