@@ -65,21 +65,21 @@ impl SliceMemory {
         (self.names.of(key), self.hasher.hash_one(validator))
     }
 
-    /// Notes for how long a representation is fresh. Where it was answered from what is stored, `new` has the default fence, and
-    /// what the origin has said of another slice since then holds. Returns the fence of the origin's word.
-    pub(crate) fn confirm(&self, key: &CacheKey, validator: &[u8], new: Confirmation) -> Fence {
-        let name = self.name(key, validator);
-        let mut fence = new.fence;
-        if fence == Fence::default()
-            && let Some(earlier) = self.confirmed.get(&name)
-        {
-            fence = earlier.fence;
-            if new.said_at() <= earlier.said_at() + SECOND {
-                return fence;
-            }
-        }
+    /// Notes what the origin has said of a representation.
+    pub(crate) fn confirm(&self, key: &CacheKey, validator: &[u8], word: Confirmation) {
         // Also where it is not fresh: something older may say that it is.
-        self.confirmed.insert(name, Confirmation { fence, ..new });
+        self.confirmed.insert(self.name(key, validator), word);
+    }
+
+    /// Notes for how long a representation is fresh by what is stored, unless the origin has said something of another slice since
+    /// that came. Returns the fence of the origin's word.
+    pub(crate) fn find(&self, key: &CacheKey, validator: &[u8], found: Confirmation) -> Fence {
+        let name = self.name(key, validator);
+        let earlier = self.confirmed.get(&name);
+        let fence = earlier.map_or(found.fence, |earlier| earlier.fence);
+        if earlier.is_none_or(|earlier| found.said_at() > earlier.said_at() + SECOND) {
+            self.confirmed.insert(name, Confirmation { fence, ..found });
+        }
         fence
     }
 
@@ -155,17 +155,17 @@ mod tests {
             let age = Duration::from_secs(noted);
             Confirmation { age, fence: Fence::default(), ..confirmation(noted, 60) }
         };
-        let confirm = |new| memory.confirm(&key(), b"\"a\"", new);
-        assert_eq!(confirm(hit(0)), Fence::default());
-        assert_eq!(confirm(confirmation(5, 60)), Fence::from_bits(5));
-        assert_eq!(confirm(hit(10)), Fence::from_bits(5));
+        let find = |found| memory.find(&key(), b"\"a\"", found);
+        assert_eq!(find(hit(0)), Fence::default());
+        memory.confirm(&key(), b"\"a\"", confirmation(5, 60));
+        assert_eq!(find(hit(10)), Fence::from_bits(5));
         // A slice that was received earlier may count as fresh for longer.
-        assert_eq!(confirm(Confirmation { until: at(3_600), ..hit(10) }), Fence::from_bits(5));
+        assert_eq!(find(Confirmation { until: at(3_600), ..hit(10) }), Fence::from_bits(5));
         assert_eq!(memory.confirmed(&key(), b"\"a\"", at(10)), Some(confirmation(5, 60)));
         assert_eq!(memory.confirmed(&key(), b"\"a\"", at(60)), None);
         // It was validated in the background meanwhile.
         let validated = Confirmation { age: Duration::ZERO, until: at(130), ..hit(70) };
-        assert_eq!(confirm(validated), Fence::from_bits(5));
+        assert_eq!(find(validated), Fence::from_bits(5));
         let expected = Confirmation { fence: Fence::from_bits(5), ..validated };
         assert_eq!(memory.confirmed(&key(), b"\"a\"", at(70)), Some(expected));
     }

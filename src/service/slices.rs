@@ -206,17 +206,21 @@ impl Question {
         outcome: &Outcome,
         now: SystemTime,
     ) -> Fence {
-        let (fence, ttl) = match outcome {
-            Outcome::Hit { ttl, detail: None } => (Fence::default(), *ttl),
-            Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), .. }) => (self.fence, *ttl),
+        let (is_word, ttl) = match outcome {
+            Outcome::Hit { ttl, detail: None } => (false, *ttl),
+            Outcome::Forwarded(Forwarding { stored: true, ttl: Some(ttl), .. }) => (true, *ttl),
             _ => return Fence::default(),
         };
         let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()?.parse().ok());
         let age = Duration::from_secs(age.unwrap_or_default());
         let left = Duration::from_secs(u64::try_from(ttl).unwrap_or_default());
         let until = now.checked_add(left).unwrap_or(now);
-        let new = Confirmation { age, fence, noted: now, until };
-        shared.core.slices.confirm(self.sliced.whole(), validator, new)
+        let (slices, whole) = (&shared.core.slices, self.sliced.whole());
+        if is_word {
+            slices.confirm(whole, validator, Confirmation { age, fence: self.fence, noted: now, until });
+            return self.fence;
+        }
+        slices.find(whole, validator, Confirmation { age, fence: Fence::default(), noted: now, until })
     }
 
     /// Why there is no such slice.

@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::places::{Name, Places, read, write};
 use super::stamp::{Stamp, Verdict};
+use super::target::{first_segment, has_prefix, origin_of};
 use super::{Fence, PurgeMode, PurgeScope, PurgeTarget};
 use crate::entry::StoredResponse;
 use crate::entry::key::CacheKey;
@@ -576,33 +577,6 @@ fn is_guarded(fence: Fence) -> bool {
 /// that the names of a URI cost a miss.
 fn name_of(hash: u64, kind: Kind) -> Name {
     hash ^ (kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// Scheme with `://`, authority, and path with query, of an absolute URI that has a path. A prefix of paths is none, also where
-/// it has a URI in it.
-fn origin_of(uri: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    if uri.starts_with(b"/") {
-        return None;
-    }
-    let scheme = uri.windows(3).position(|three| three == b"://")? + 3;
-    let path = scheme + uri[scheme..].iter().position(|&byte| byte == b'/')?;
-    Some((&uri[..scheme], &uri[scheme..path], &uri[path..]))
-}
-
-/// Whether a prefix of URIs, or of paths, is that of a URI.
-fn has_prefix(uri: &[u8], prefix: &[u8]) -> bool {
-    if prefix.starts_with(b"/") {
-        origin_of(uri).is_some_and(|(_, _, path)| path.starts_with(prefix))
-    } else {
-        uri.starts_with(prefix)
-    }
-}
-
-/// `/segment/` of a longer prefix of paths.
-fn first_segment(prefix: &[u8]) -> Option<&[u8]> {
-    let path = prefix.strip_prefix(b"/")?;
-    let end = path.iter().position(|&byte| byte == b'/')?;
-    Some(&prefix[..end + 2])
 }
 
 #[cfg(test)]

@@ -142,6 +142,33 @@ pub(super) fn split(uri: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len()))
 }
 
+/// Scheme with `://`, authority, and path with query, of an absolute URI that has a path. A prefix of paths is none, also where
+/// it has a URI in it.
+pub(super) fn origin_of(uri: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    if uri.starts_with(b"/") {
+        return None;
+    }
+    let scheme = uri.windows(3).position(|three| three == b"://")? + 3;
+    let path = scheme + uri[scheme..].iter().position(|&byte| byte == b'/')?;
+    Some((&uri[..scheme], &uri[scheme..path], &uri[path..]))
+}
+
+/// Whether a prefix of URIs, or of paths, is that of a URI.
+pub(super) fn has_prefix(uri: &[u8], prefix: &[u8]) -> bool {
+    if prefix.starts_with(b"/") {
+        origin_of(uri).is_some_and(|(_, _, path)| path.starts_with(prefix))
+    } else {
+        uri.starts_with(prefix)
+    }
+}
+
+/// `/segment/` of a longer prefix of paths.
+pub(super) fn first_segment(prefix: &[u8]) -> Option<&[u8]> {
+    let path = prefix.strip_prefix(b"/")?;
+    let end = path.iter().position(|&byte| byte == b'/')?;
+    Some(&prefix[..end + 2])
+}
+
 /// What an invalidation does. A store that meets a mode that it does not know removes (see [`Store`](crate::Store)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -4,7 +4,7 @@
 
 #[cfg(feature = "disk")]
 use std::path::Path;
-#[cfg(any(feature = "disk", feature = "redis"))]
+#[cfg(feature = "disk")]
 use std::sync::Arc;
 #[cfg(feature = "redis")]
 use std::time::Duration;
