@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use tower::{Layer, Service, ServiceExt};
 use tower_http::services::ServeFile;
 
+use crate::file::TempFolder;
 use crate::{Pages, Report, drain, folder, get, median, open, ratios, request, runtime, store, timed};
 
 const PATH: &str = "/articles/some-article?page=2";
@@ -37,24 +38,41 @@ impl Way {
     }
 }
 
+/// All ways to so many KiB, and what they are in.
+fn ways(runtime: &Runtime, kib: usize) -> ([Way; 3], DiskStore, TempFolder) {
+    let folder = folder();
+    let plain = folder.write("plain", vec![b'x'; kib * 1024]);
+    let cache = runtime.block_on(open(&folder.path().join("cache"), 1 << 30));
+    let service = CacheLayer::new(cache.clone()).layer(Pages::of(kib));
+    runtime.block_on(async {
+        store(&mut service.clone(), &cache, PATH).await;
+        let said = get(&mut service.clone(), PATH).await;
+        assert!(said.starts_with("larder; hit"), "{said}");
+    });
+    ([Way::Read(plain.clone()), Way::File(ServeFile::new(plain)), Way::Layer(service)], cache, folder)
+}
+
 pub fn report(report: &mut Report) {
     let runtime = runtime();
     for (kib, goes) in [(16, 100), (1024, 8)] {
-        let folder = folder();
-        let plain = folder.write("plain", vec![b'x'; kib * 1024]);
-        let cache = runtime.block_on(open(&folder.path().join("cache"), 1 << 30));
-        let service = CacheLayer::new(cache.clone()).layer(Pages::of(kib));
-        runtime.block_on(async {
-            store(&mut service.clone(), &cache, PATH).await;
-            let said = get(&mut service.clone(), PATH).await;
-            assert!(said.starts_with("larder; hit"), "{said}");
-        });
-        let ways = [Way::Read(plain.clone()), Way::File(ServeFile::new(plain)), Way::Layer(service)];
+        let (ways, cache, _folder) = ways(&runtime, kib);
         for (tasks, goes) in [(32, goes), (1, goes * 8)] {
             compare(&runtime, &ways, kib, tasks, goes, report);
         }
         runtime.block_on(cache.close());
     }
+}
+
+/// One way, for a profiler.
+pub fn only(kib: usize, tasks: usize, name: &str, rounds: usize) {
+    let runtime = runtime();
+    let ([read, file, layer], _cache, _folder) = ways(&runtime, kib);
+    let way = match name {
+        "read" => read,
+        "file" => file,
+        _ => layer,
+    };
+    println!("{:.3} s", timed(&runtime, tasks, rounds, &move |_| way.clone().go()));
 }
 
 fn compare(runtime: &Runtime, ways: &[Way; 3], kib: usize, tasks: usize, goes: usize, report: &mut Report) {

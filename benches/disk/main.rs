@@ -14,6 +14,7 @@
 //!
 //! With `-- --quick`, or when it is not run by `cargo bench`, there is little of everything and no goals: then it is a test that all of
 //! it works. `-- some NAME..` prints a part: `hits`, `http`, `large`, `reopening`, `writing`.
+//! `-- only KIB TASKS read|file|layer ROUNDS` runs one way to a hit, for a profiler.
 #![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub)]
 
 #[path = "../../tests/it/support/file.rs"]
@@ -122,6 +123,10 @@ fn main() -> ExitCode {
     match plain[..] {
         ["serve", kind, kib, ref folder @ ..] => http::serve(kind, kib.parse().unwrap(), folder),
         ["large", kind, ref of @ ..] => large::serve(kind, of),
+        ["only", kib, tasks, name, rounds] => {
+            let [kib, tasks, rounds] = [kib, tasks, rounds].map(|number| number.parse().unwrap());
+            hits::only(kib, tasks, name, rounds);
+        }
         ["some", ref names @ ..] => names.iter().for_each(|name| part(name, &mut report)),
         // The last one pins this process.
         _ => {
