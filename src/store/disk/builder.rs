@@ -39,7 +39,7 @@ impl DiskStoreBuilder {
     /// The most bytes on the disk; default 10 GiB, at least 1 MiB.
     ///
     /// Records, content and what is being written count, in units of 4 KiB. What was purged is in the folder besides: some 30 MiB at
-    /// most. Where the folder has more when it is opened, what was used least recently goes.
+    /// most, or 80 MiB where each purge has thousands of names. Where the folder has more when it is opened, what was used least recently goes.
     #[must_use]
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
