@@ -18,7 +18,7 @@ use crate::store;
 use crate::usage::options;
 
 /// Options that may be given more than once.
-pub const LISTS: [&str; 6] = ["asn-db", "edge", "geo-db", "key-header", "store", "upstream"];
+pub const LISTS: [&str; 7] = ["asn-db", "edge", "geo-db", "key-header", "slice-path", "store", "upstream"];
 
 /// Options without a value.
 pub const SWITCHES: [&str; 3] = ["graphql", "lease", "viewer-headers"];

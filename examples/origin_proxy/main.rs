@@ -47,6 +47,7 @@ mod retry;
 mod say;
 mod serve;
 mod service_manager;
+mod slices;
 mod stop;
 mod store;
 mod store_link;

@@ -143,14 +143,16 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
     kept.report();
-    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, name, policy, timeout, .. } = options;
+    let ProxyOptions {
+        admin, drain, edges, graphql, host, mut limits, name, policy, slices, timeout, ..
+    } = options;
     let id = id(name, address);
     let origin =
         Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, (id.clone(), name), timeout, &limits);
     let (handle, fills) = (cache.handle(), cache.handle());
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
-    let cache = queries.layer(cache.layer(Reasons(origin)));
+    let cache = slices.layer().layer(queries.layer(cache.layer(Reasons(origin))));
     let admin_limits = limits;
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
     if peers.is_some() {

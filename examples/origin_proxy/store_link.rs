@@ -9,6 +9,7 @@ use larder::{CacheKey, Store, StoreError};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::say::{say, tell};
+use crate::store::IsNearOpen;
 
 /// How often it is looked at.
 const LOOKS: Duration = Duration::from_millis(250);
@@ -21,7 +22,7 @@ pub struct StoreLink(Arc<Inner>);
 
 struct Inner {
     /// Whether memory before the servers answers, where there is some.
-    is_near_open: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+    is_near_open: Option<IsNearOpen>,
     /// What shares calls with other proxies.
     leases: Option<RedisLeases>,
     /// The store, as it may be shown.
@@ -34,7 +35,7 @@ impl StoreLink {
         redis: RedisStore,
         leases: Option<RedisLeases>,
         name: String,
-        is_near_open: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+        is_near_open: Option<IsNearOpen>,
     ) -> Self {
         Self(Arc::new(Inner { is_near_open, leases, name, redis }))
     }

@@ -68,6 +68,9 @@ origin_proxy proxy            the proxy alone, before any origin
     --store-replicas N        how many replicas have to have a purge, too, before it has succeeded; default none
     --max-object SIZE         the largest object stored: default 8MiB, or --memory if that is less; with --store disk and
                               without Redis, a quarter of its size, and nine twentieths of it at most
+    --slice SIZE              large files are asked for, and stored, in slices of this size, so that a part of one costs no more
+                              than the slices that it touches (docs/LARGE.md); by default nothing is
+    --slice-path PATTERN      of which paths, such as /films/*; may be given more than once. By default of all
     --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
     --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10; a second
                               signal ends them at once

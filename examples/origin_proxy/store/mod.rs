@@ -10,8 +10,8 @@ mod url;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use larder::store::{DiskStore, RedisLeases, TierLimits, TieredStore};
-use larder::{BoxStore, CacheHandle, FillStatistics, MemoryStore};
+use larder::store::{DiskStore, RedisLeases, RedisStore, TierLimits, TieredStore};
+use larder::{BoxStore, CacheHandle, FillStatistics, MemoryStore, Store};
 use tokio::time::{sleep, timeout};
 
 use self::disk::Disk;
@@ -92,28 +92,22 @@ impl StoreOptions {
         let has_leases = self.shared.as_ref().is_some_and(|shared| shared.has_leases);
         let leases = redis.as_ref().filter(|_| has_leases).map(|redis| redis.leases());
         let limits = TierLimits::new();
-        let mut is_near_open: Option<Box<dyn Fn() -> bool + Send + Sync>> = None;
+        let mut is_near_open = None;
         let store = match (memory, disk.clone(), redis.clone()) {
-            (None, None, None) => BoxStore::new(MemoryStore::default()),
+            (None, None, None) => return Err("there is no place to store responses in".to_owned()),
             (Some(memory), None, None) => BoxStore::new(memory),
             (None, Some(disk), None) => BoxStore::new(disk),
             (None, None, Some(redis)) => BoxStore::new(redis),
             (Some(memory), Some(disk), None) => BoxStore::new(TieredStore::new(memory, disk, limits)),
             (Some(memory), None, Some(redis)) => {
-                let tier = TieredStore::following(memory, redis, limits);
-                is_near_open = Some(Box::new({ let tier = tier.clone(); move || tier.is_near_open() }));
-                BoxStore::new(tier)
+                tier_of(TieredStore::following(memory, redis, limits), &mut is_near_open)
             }
             (None, Some(disk), Some(redis)) => {
-                let tier = TieredStore::following(disk, redis, limits);
-                is_near_open = Some(Box::new({ let tier = tier.clone(); move || tier.is_near_open() }));
-                BoxStore::new(tier)
+                tier_of(TieredStore::following(disk, redis, limits), &mut is_near_open)
             }
             (Some(memory), Some(disk), Some(redis)) => {
                 let near = TieredStore::new(memory, disk, limits.clone());
-                let tier = TieredStore::following(near, redis, limits);
-                is_near_open = Some(Box::new({ let tier = tier.clone(); move || tier.is_near_open() }));
-                BoxStore::new(tier)
+                tier_of(TieredStore::following(near, redis, limits), &mut is_near_open)
             }
         };
         let name = self.to_string();
@@ -121,6 +115,11 @@ impl StoreOptions {
         let is_memory_alone = self.disk.is_none() && self.shared.is_none();
         let name = (!is_memory_alone).then_some(name);
         Ok(Opened { kept: Kept { disk, link, name, snapshot }, leases, store })
+    }
+
+    /// The largest object stored.
+    pub fn max_object(&self) -> u64 {
+        self.max_object
     }
 
     /// Finds out whether a store can be made.
@@ -133,6 +132,16 @@ impl StoreOptions {
         self.shared.as_ref().map(Shared::open).transpose()?;
         Ok(())
     }
+}
+
+/// Whether what is before the servers answers.
+pub type IsNearOpen = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// A store before servers, and how to find out whether the near one answers.
+fn tier_of<N: Store>(tier: TieredStore<N, RedisStore>, is_near_open: &mut Option<IsNearOpen>) -> BoxStore {
+    let of_near = tier.clone();
+    *is_near_open = Some(Box::new(move || of_near.is_near_open()));
+    BoxStore::new(tier)
 }
 
 /// The nearest place first.

@@ -152,7 +152,8 @@ impl StoreParts {
         } else {
             self.near.or(has_memory.then_some(MEMORY))
         };
-        let max_object = self.max_object(memory.filter(|_| is_memory_alone), disk.as_ref(), redis.is_some())?;
+        let max_object =
+            self.max_object(memory.filter(|_| is_memory_alone), disk.as_ref(), redis.is_some())?;
         let shared = redis.map(|(config, url)| self.shared(config, url, max_object)).transpose()?;
         Ok(StoreOptions { disk, max_object, memory, shared, snapshot: self.snapshot })
     }
@@ -178,12 +179,18 @@ impl StoreParts {
     fn check_memory(&self, is_alone: bool, has_disk: bool) -> Result<(), String> {
         if is_alone {
             return match self.near {
-                Some(_) => Err("--near goes with a --store on disk or in Redis: it is the memory before that".to_owned()),
+                Some(_) => {
+                    Err("--near goes with a --store on disk or in Redis: it is the memory before that"
+                        .to_owned())
+                }
                 None => Ok(()),
             };
         }
         if self.memory.is_some() {
-            return Err("--memory is for --store memory alone; --near says how much of it is before another store".to_owned());
+            return Err(
+                "--memory is for --store memory alone; --near says how much of it is before another store"
+                    .to_owned(),
+            );
         }
         let why = match self.snapshot {
             None => return Ok(()),

@@ -1,7 +1,12 @@
-//! URLs of stores as they may be shown.
+//! What `--store` names, as it may be shown.
 
-/// A URL without its password.
+use super::disk::PREFIX;
+
+/// A URL without its password; anything else as it is.
 pub fn without_password(url: &str) -> String {
+    if url.starts_with(PREFIX) {
+        return url.to_owned();
+    }
     let begin = url.find("://").map_or(0, |at| at + 3);
     let Some(end) = url.rfind('@').filter(|end| *end >= begin) else {
         return url.to_owned();
@@ -20,6 +25,7 @@ mod tests {
     fn a_url_is_shown_without_its_password() {
         for (url, shown) in [
             ("memory", "memory"),
+            ("disk:/my@cache,1GiB", "disk:/my@cache,1GiB"),
             ("redis://a:1/2", "redis://a:1/2"),
             ("redis://me@a", "redis://me@a"),
             ("redis://me:secret@a", "redis://me:***@a"),
