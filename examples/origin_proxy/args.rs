@@ -240,6 +240,7 @@ impl ProxyOptions {
             );
         }
         options.store = parts.store.options()?;
+        options.policy.admission = options.store.admission();
         options.slices = parts.slices.options(options.store.max_object())?;
         options.health = match (parts.health_path, parts.health_interval) {
             (Some(path), interval) => {

@@ -59,6 +59,9 @@ origin_proxy proxy            the proxy alone, before any origin
     --snapshot FILE           what --store memory holds is written there when the proxy is stopped, and read when it is started
     --near SIZE               bytes held in memory before another store, by which --store memory need not be given; default
                               256MiB where it is
+    --admit-after N           a response is stored when it has been asked for N times, 1 to 255, so that one pass over an archive
+                              does not wear the disk. With memory before another store, memory keeps it at once, and the
+                              other one after N requests
     --lease                   all proxies that share a store in Redis make one call for what all of them lack
     --store-namespace NAME    what the proxies that share a store have in common; default larder
     --store-secret-file FILE  the first line is a secret, 16 characters or more, the same for all of these proxies. Without it, clients

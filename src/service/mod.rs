@@ -4,6 +4,7 @@ pub(crate) mod classify;
 pub(crate) mod future;
 pub(crate) mod invalidate;
 
+mod admit;
 mod slices;
 mod tag_only;
 
@@ -150,8 +151,13 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let answer = request.hit(&self.shared.core, &lookup.variants[index], detail_of(decision), opened);
-        if matches!(decision, Decision::ServeAhead(_) | Decision::ServeStale(_)) {
+        let stored = &lookup.variants[index];
+        let answer = request.hit(&self.shared.core, stored, detail_of(decision), opened);
+        let is_validated = matches!(decision, Decision::ServeAhead(_) | Decision::ServeStale(_));
+        if stored.response.head().admission.is_some() {
+            self.count_near(&request, stored, lookup.fence, is_validated);
+        }
+        if is_validated {
             self.validate_in_background(request, body, lookup, index);
         }
         answer
@@ -547,6 +553,7 @@ where
         if let Decision::Serve(index) = decision
             && let Some(stored) = lookup.variants.get(index)
             && !stored.response.payload().is_remote()
+            && stored.response.head().admission.is_none()
         {
             // Short, because it is the way of most requests: nothing large is moved.
             let answer = request.hit(core, stored, None, None);

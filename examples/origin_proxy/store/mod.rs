@@ -10,6 +10,7 @@ mod url;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use larder::policy::Admission;
 use larder::store::{DiskStore, RedisLeases, RedisStore, TierLimits, TieredStore};
 use larder::{BoxStore, CacheHandle, FillStatistics, MemoryStore, Store};
 use tokio::time::{sleep, timeout};
@@ -30,12 +31,17 @@ pub type Handle = CacheHandle<BoxStore>;
 const MAX_OBJECT: u64 = 8 << 20;
 /// Bytes held in memory, unless an option says something else.
 const MEMORY: u64 = 256 << 20;
+/// How long a request counts for the admission of its response, and among how many keys.
+const DAY: Duration = Duration::from_secs(86_400);
+const ADMITTED: u32 = 1 << 19;
 /// How long the last responses may take to be stored when the process ends, and how often it is looked whether they are.
 const LAST: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(5);
 
 /// Where responses are stored: in one of these places at least.
 pub struct StoreOptions {
+    /// After how many requests a response is admitted, to what is behind memory if there is some.
+    admit_after: Option<u8>,
     disk: Option<Disk>,
     max_object: u64,
     /// How much memory there is, alone or before other places.
@@ -47,7 +53,14 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { disk: None, max_object: MAX_OBJECT, memory: Some(MEMORY), shared: None, snapshot: None }
+        Self {
+            admit_after: None,
+            disk: None,
+            max_object: MAX_OBJECT,
+            memory: Some(MEMORY),
+            shared: None,
+            snapshot: None,
+        }
     }
 }
 
@@ -91,7 +104,9 @@ impl StoreOptions {
         };
         let has_leases = self.shared.as_ref().is_some_and(|shared| shared.has_leases);
         let leases = redis.as_ref().filter(|_| has_leases).map(|redis| redis.leases());
-        let limits = TierLimits::new();
+        // What is found in Redis comes onto the disk by the same rule.
+        let promote_at = self.admit_after.filter(|_| disk.is_some()).unwrap_or(1);
+        let (limits, shared_limits) = (TierLimits::new(), TierLimits::new().promote_at(promote_at.into()));
         let mut is_near_open = None;
         let store = match (memory, disk.clone(), redis.clone()) {
             (None, None, None) => return Err("there is no place to store responses in".to_owned()),
@@ -100,14 +115,14 @@ impl StoreOptions {
             (None, None, Some(redis)) => BoxStore::new(redis),
             (Some(memory), Some(disk), None) => BoxStore::new(TieredStore::new(memory, disk, limits)),
             (Some(memory), None, Some(redis)) => {
-                tier_of(TieredStore::following(memory, redis, limits), &mut is_near_open)
+                tier_of(TieredStore::following(memory, redis, shared_limits), &mut is_near_open)
             }
             (None, Some(disk), Some(redis)) => {
-                tier_of(TieredStore::following(disk, redis, limits), &mut is_near_open)
+                tier_of(TieredStore::following(disk, redis, shared_limits), &mut is_near_open)
             }
             (Some(memory), Some(disk), Some(redis)) => {
-                let near = TieredStore::new(memory, disk, limits.clone());
-                tier_of(TieredStore::following(near, redis, limits), &mut is_near_open)
+                let near = TieredStore::new(memory, disk, limits);
+                tier_of(TieredStore::following(near, redis, shared_limits), &mut is_near_open)
             }
         };
         let name = self.to_string();
@@ -115,6 +130,13 @@ impl StoreOptions {
         let is_memory_alone = self.disk.is_none() && self.shared.is_none();
         let name = (!is_memory_alone).then_some(name);
         Ok(Opened { kept: Kept { disk, link, name, snapshot }, leases, store })
+    }
+
+    /// When a response is stored, or leaves memory for what is behind it.
+    pub fn admission(&self) -> Option<Admission> {
+        let admission = Admission::after(self.admit_after?).within(DAY).keys(ADMITTED);
+        let is_memory_first = self.memory.is_some() && (self.disk.is_some() || self.shared.is_some());
+        Some(if is_memory_first { admission.near_at_once() } else { admission })
     }
 
     /// The largest object stored.

@@ -19,6 +19,7 @@ const DEADLINE: Duration = Duration::from_millis(100);
 /// The options as they are given.
 #[derive(Default)]
 pub struct StoreParts {
+    admit_after: Option<u8>,
     ca: Option<PathBuf>,
     deadline: Option<Duration>,
     has_leases: bool,
@@ -30,6 +31,14 @@ pub struct StoreParts {
     replicas: Option<usize>,
     secret: Option<PathBuf>,
     snapshot: Option<PathBuf>,
+}
+
+/// After how many requests a response is admitted.
+fn requests(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err(format!("'{text}' is not a number of requests; it is 1 to {}", u8::MAX)),
+    }
 }
 
 /// One of the stores, the nearest first.
@@ -119,6 +128,7 @@ impl StoreParts {
     /// Takes an option; whether it is one of these.
     pub fn set(&mut self, name: &str, given: &Given) -> Result<bool, String> {
         match name {
+            "admit-after" => self.admit_after = Some(requests(given.text()?)?),
             "lease" => self.has_leases = true,
             "max-object" => self.max_object = Some(size(given.text()?)?),
             "memory" => self.memory = Some(size(given.text()?)?),
@@ -155,7 +165,14 @@ impl StoreParts {
         let max_object =
             self.max_object(memory.filter(|_| is_memory_alone), disk.as_ref(), redis.is_some())?;
         let shared = redis.map(|(config, url)| self.shared(config, url, max_object)).transpose()?;
-        Ok(StoreOptions { disk, max_object, memory, shared, snapshot: self.snapshot })
+        Ok(StoreOptions {
+            admit_after: self.admit_after,
+            disk,
+            max_object,
+            memory,
+            shared,
+            snapshot: self.snapshot,
+        })
     }
 
     /// Finds options that mean nothing where no proxies share a store.

@@ -16,6 +16,9 @@ use crate::support::raw::{Client, Origin};
 use crate::support::servers::{Kind, Server};
 use crate::support::wire;
 
+/// Whichever port the proxy has.
+pub const HOST: [(&str, &str); 1] = [("host", "a.example")];
+
 /// `--store` for a folder.
 pub fn on_disk(folder: &Path) -> String {
     format!("disk:{}", folder.display())
@@ -39,8 +42,9 @@ fn options_about_a_folder_that_make_no_store_are_reported_in_one_sentence_with_e
         (&["--store", &store, "--memory", "1MiB"], "--memory is for --store memory alone; --near says"),
         (&["--store", &store, "--lease"], "--lease goes with a --store in Redis"),
         (&["--store", &store, "--snapshot", "a"], "what is on the disk is there after a restart by itself"),
-        (&["--store", &small, "--max-object", "46MiB"], "--max-object is above 47185920, the most that"),
+        (&["--store", &small, "--max-object", "46MiB"], "--max-object is above 45MiB, the most that"),
         (&["--store", &small, "--max-object", "46MiB"], "takes of 100MiB in "),
+        (&["--store", &store, "--admit-after", "0"], "'0' is not a number of requests; it is 1 to 255"),
         (&["--store", &below_file], "cannot be used as a store: Not a directory"),
         (&["--store", &on_disk(file.path())], "cannot be used as a store: "),
     ] {
@@ -181,7 +185,7 @@ async fn the_largest_object_is_a_quarter_of_the_folder_unless_an_option_says_mor
         let site = Site::with(&upstream, &token, &options);
         let before = calls.load(Ordering::SeqCst);
         let get = async |site: &Site| {
-            let (head, bytes) = wire::get_bytes(site.node.proxy.address, "/film", &[]).await;
+            let (head, bytes) = wire::get_bytes(site.node.proxy.address, "/film", &HOST).await;
             assert!(head.status == 200 && bytes == content, "{options:?}");
             site.node.has_stored();
         };
@@ -212,5 +216,42 @@ async fn a_folder_before_redis_answers_and_goes_by_the_purges_of_others() {
         in_time("the other one has heard of the purge", || (other.get("/x").content == "2").then_some(()));
         assert_eq!(calls.load(Ordering::SeqCst), 2);
         one.operate("POST /purge", "{\"all\":true}").has("HTTP/1.1 200 OK");
+    }
+}
+
+/// How many records there are in a folder.
+fn records(folder: &Path) -> usize {
+    let folders = fs::read_dir(folder.join("entries")).unwrap().map(|folder| folder.unwrap().path());
+    folders.map(|folder| fs::read_dir(folder).unwrap().count()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_once_is_not_written_to_the_disk_where_an_option_says_so() {
+    const ALL: usize = 200;
+    const AGAIN: usize = 20;
+    let (token, (upstream, calls)) = (token(), counting().await);
+    for near in [&[][..], &["--near", "16MiB"]] {
+        let (folder, before) = (TempFolder::new(), calls.load(Ordering::SeqCst));
+        let store = on_disk(folder.path());
+        let options = [&["--store", &store, "--admit-after", "2"][..], near].concat();
+        let site = Site::with(&upstream, &token, &options);
+        let refused = "larder; fwd=uri-miss; detail=\"admission\"\r\n";
+        let said = if near.is_empty() { refused } else { "larder; fwd=uri-miss; stored; ttl=" };
+        for url in 0..ALL {
+            site.get(&format!("/{url}")).has(said);
+        }
+        assert_eq!(records(folder.path()), 0, "{near:?}");
+        for url in 0..AGAIN {
+            site.get(&format!("/{url}"));
+        }
+        in_time("they are written", || (records(folder.path()) == AGAIN).then_some(()));
+        let asked = if near.is_empty() { ALL + AGAIN } else { ALL };
+        assert_eq!(calls.load(Ordering::SeqCst) - before, asked);
+        site.ends();
+        let site = Site::with(&upstream, &token, &options);
+        for url in 0..AGAIN {
+            site.get(&format!("/{url}")).has("larder; hit; ttl=");
+        }
+        assert_eq!(calls.load(Ordering::SeqCst) - before, asked);
     }
 }

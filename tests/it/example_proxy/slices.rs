@@ -7,9 +7,9 @@ use axum::routing::any;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::disk::on_disk;
+use super::disk::{HOST, on_disk};
 use super::process::run;
 use super::store::{Site, says, token};
 use crate::support::file::TempFolder;
@@ -70,7 +70,7 @@ fn slice(index: usize) -> String {
 /// A range of the file, as a client gets it.
 async fn get_range(site: &Site, files: &Files, first: usize, length: usize) {
     let last = first + length - 1;
-    let fields = [("range", &*format!("bytes={first}-{last}"))];
+    let fields = [HOST[0], ("range", &*format!("bytes={first}-{last}"))];
     let (head, bytes) = wire::get_bytes(site.node.proxy.address, "/film", &fields).await;
     assert_eq!((head.status.as_u16(), &bytes), (206, &files.content.slice(first..=last)));
     let range = head.headers["content-range"].to_str().unwrap();
@@ -80,15 +80,14 @@ async fn get_range(site: &Site, files: &Files, first: usize, length: usize) {
 
 /// All of the file, as a client gets it.
 async fn get_all(site: &Site, files: &Files) {
-    let (head, bytes) = wire::get_bytes(site.node.proxy.address, "/film", &[]).await;
+    let (head, bytes) = wire::get_bytes(site.node.proxy.address, "/film", &HOST).await;
     assert_eq!((head.status.as_u16(), bytes.len()), (200, LENGTH));
     assert!(bytes == files.content, "byte by byte");
     site.node.has_stored();
 }
 
 fn purge(site: &Site) {
-    let url = format!("{{\"url\":\"http://{}/film\"}}", site.node.proxy.address);
-    site.operate("POST /purge", &url).has("HTTP/1.1 200 OK");
+    site.operate("POST /purge", "{\"url\":\"http://a.example/film\"}").has("HTTP/1.1 200 OK");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +155,7 @@ async fn only_the_named_paths_are_asked_for_in_slices() {
     let site = Site::with(&upstream, &token, &options);
     get_range(&site, &files, 0, 10).await;
     assert_eq!(files.asked(), [slice(0)]);
-    let (head, bytes) = wire::get_bytes(site.node.proxy.address, "/page", &[]).await;
+    let (head, bytes) = wire::get_bytes(site.node.proxy.address, "/page", &HOST).await;
     assert_eq!((head.status.as_u16(), bytes.len()), (200, LENGTH));
     assert_eq!(files.asked(), ["whole"]);
 }
@@ -169,18 +168,22 @@ async fn the_admin_service_shows_the_first_slice_and_counts_each() {
     let stats = site.node.stats();
     assert_eq!(stats["store"]["entries"], SLICES);
     assert_eq!(stats["watch"]["totals"]["requests"], SLICES);
-    let url = format!("http://{}/film", site.node.proxy.address);
-    let look = |what: &str| -> Value {
-        let asked = format!("{{\"url\":\"{url}\"}}");
-        serde_json::from_str(&site.operate(what, &asked).has("HTTP/1.1 200 OK").content).unwrap()
-    };
-    let inspected = look("POST /inspect");
-    println!("{inspected:#}");
-    let explained = look("POST /explain");
-    println!("{explained:#}");
+    let asked = "GET /inspect?url=http://a.example/film";
+    let answer = site.operate(asked, "").has("HTTP/1.1 200 OK");
+    let inspected: Value = serde_json::from_str(&answer.content).unwrap();
+    let first = &inspected["keys"][0]["variants"][0];
+    assert_eq!(
+        (&first["status"], &first["part"], &first["bytes"]),
+        (&json!(206), &json!(true), &json!(SLICE))
+    );
     let metrics = site.operate("GET /metrics", "").content;
-    println!("{metrics}");
-    panic!();
+    for line in [
+        format!("larder_store_entries {SLICES}"),
+        format!("larder_puts_total{{result=\"stored\"}} {SLICES}"),
+        format!("larder_requests_total{{outcome=\"miss\",fwd=\"uri-miss\",method=\"GET\"}} {SLICES}"),
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line} in {metrics}");
+    }
 }
 
 #[test]
