@@ -122,7 +122,7 @@ impl Installation {
         let id = succeeds(Command::new("id").arg("-u"));
         let installation = Self { is_root: id.trim() == "0", root };
         let unit = text("larder.service");
-        for (key, parent) in [("StateDirectory", "var/lib"), ("LogsDirectory", "var/log")] {
+        for (key, parent) in [("CacheDirectory", "var/cache"), ("LogsDirectory", "var/log"), ("StateDirectory", "var/lib")] {
             let mode = of_unit(&unit, &format!("{key}Mode"))[0];
             let folder = installation.root.path().join(parent).join(of_unit(&unit, key)[0]);
             std::fs::create_dir_all(&folder).unwrap();
