@@ -174,6 +174,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     if let Some((admin, tokens)) = admin.zip(tokens) {
         let operated = Operated {
             current: current.clone(),
+            disk: kept.disk.clone(),
             edges,
             handle,
             limits: admin_limits,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use larder::store::{DiskStore, DiskStoreBuilder};
+use larder::store::{DiskStore, DiskStoreBuilder, StoreStatistics};
 
 use crate::config::Given;
 use crate::units::{show_size, size};
@@ -81,6 +81,16 @@ impl Disk {
             _ => Ok(()),
         }
     }
+}
+
+/// What is in a folder, in the text format of Prometheus.
+pub fn metrics(StoreStatistics { bytes, entries, evictions, .. }: StoreStatistics) -> String {
+    let metrics = [
+        ("larder_store_disk_entries", "Keys on the disk", "gauge", entries),
+        ("larder_store_disk_evictions_total", "Keys dropped from the disk to make room", "counter", evictions),
+        ("larder_store_disk_usage_bytes", "Bytes on the disk", "gauge", bytes),
+    ];
+    metrics.map(|(name, help, kind, value)| format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")).concat()
 }
 
 impl std::fmt::Display for Disk {

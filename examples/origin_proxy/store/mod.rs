@@ -16,6 +16,7 @@ use larder::{BoxStore, CacheHandle, FillStatistics, MemoryStore, Store};
 use tokio::time::{sleep, timeout};
 
 use self::disk::Disk;
+pub use self::disk::metrics as disk_metrics;
 pub use self::parts::StoreParts;
 use self::shared::Shared;
 pub use self::snapshot::Snapshot;
@@ -75,7 +76,8 @@ pub struct Opened {
 /// What of a store is looked after until the process ends.
 #[derive(Default)]
 pub struct Kept {
-    disk: Option<DiskStore>,
+    /// The folder, where there is one.
+    pub disk: Option<DiskStore>,
     /// The link to the servers, where there are some.
     pub link: Option<StoreLink>,
     /// Where responses are, as it may be shown; `None` for memory alone.

@@ -245,6 +245,10 @@ async fn what_is_asked_for_once_is_not_written_to_the_disk_where_an_option_says_
             site.get(&format!("/{url}"));
         }
         in_time("they are written", || (records(folder.path()) == AGAIN).then_some(()));
+        assert_eq!(site.node.stats()["store"]["disk"]["entries"], AGAIN);
+        let metrics = site.operate("GET /metrics", "").content;
+        let counted = format!("larder_store_disk_entries {AGAIN}");
+        assert!(metrics.lines().any(|line| line == counted), "{metrics}");
         let asked = if near.is_empty() { ALL + AGAIN } else { ALL };
         assert_eq!(calls.load(Ordering::SeqCst) - before, asked);
         site.ends();
