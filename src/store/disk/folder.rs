@@ -11,6 +11,8 @@
 //! Readers have a file open or don't find it. They never see one that is being written, and none that they read changes.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt::{self, Write as _};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -69,15 +71,25 @@ impl Folder {
     }
 
     fn place(&self, name: Name) -> PathBuf {
-        self.path("entries").join(format!("{:02x}", name.place(FOLDERS)))
+        self.entry(name, format_args!(""))
     }
 
     pub(super) fn record(&self, name: Name) -> PathBuf {
-        self.place(name).join(name.to_string())
+        self.entry(name, format_args!("{name}"))
     }
 
     pub(super) fn content(&self, name: Name, id: u128) -> PathBuf {
-        self.place(name).join(format!("{name}.{id:032x}"))
+        self.entry(name, format_args!("{name}.{id:032x}"))
+    }
+
+    /// What is in the place of a name. Each look-up makes such a path, so it is written at once.
+    fn entry(&self, name: Name, file: fmt::Arguments<'_>) -> PathBuf {
+        const LONGEST: usize = "/entries/xx/".len() + 16 + 32 + 16 + ".".len() + 32;
+        let mut path = OsString::with_capacity(self.root.as_os_str().len() + LONGEST);
+        path.push(&self.root);
+        // It fails only where its arguments do.
+        let _ = write!(path, "/entries/{:02x}/{file}", name.place(FOLDERS));
+        path.into()
     }
 
     /// A new file that nobody finds yet.
