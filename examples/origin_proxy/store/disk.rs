@@ -87,10 +87,19 @@ impl Disk {
 pub fn metrics(StoreStatistics { bytes, entries, evictions, .. }: StoreStatistics) -> String {
     let metrics = [
         ("larder_store_disk_entries", "Keys on the disk", "gauge", entries),
-        ("larder_store_disk_evictions_total", "Keys dropped from the disk to make room", "counter", evictions),
+        (
+            "larder_store_disk_evictions_total",
+            "Keys dropped from the disk to make room",
+            "counter",
+            evictions,
+        ),
         ("larder_store_disk_usage_bytes", "Bytes on the disk", "gauge", bytes),
     ];
-    metrics.map(|(name, help, kind, value)| format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")).concat()
+    metrics
+        .map(|(name, help, kind, value)| {
+            format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
+        })
+        .concat()
 }
 
 impl std::fmt::Display for Disk {

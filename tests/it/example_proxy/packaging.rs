@@ -122,7 +122,9 @@ impl Installation {
         let id = succeeds(Command::new("id").arg("-u"));
         let installation = Self { is_root: id.trim() == "0", root };
         let unit = text("larder.service");
-        for (key, parent) in [("CacheDirectory", "var/cache"), ("LogsDirectory", "var/log"), ("StateDirectory", "var/lib")] {
+        for (key, parent) in
+            [("CacheDirectory", "var/cache"), ("LogsDirectory", "var/log"), ("StateDirectory", "var/lib")]
+        {
             let mode = of_unit(&unit, &format!("{key}Mode"))[0];
             let folder = installation.root.path().join(parent).join(of_unit(&unit, key)[0]);
             std::fs::create_dir_all(&folder).unwrap();

@@ -1,11 +1,14 @@
 //! Admission to the far level of a tier: the near one keeps a response at once, the far one when it has been asked for often
 //! enough.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use larder::policy::Admission;
 use larder::store::{Levels, PurgeMode, PurgeTarget, Store, TierLimits, TieredStore};
-use larder::{BoxStore, CacheKey, CachePolicyExt, MemoryStore, StandardPolicy};
+use larder::{BoxStore, CacheKey, CachePolicyExt, Event, MemoryStore, StandardPolicy};
 
 use crate::support::elsewhere::Elsewhere;
 use crate::support::{Bench, CacheLayer, Reply, cache_builder, settle};
@@ -192,14 +195,26 @@ async fn kx1_a_purge_while_a_hit_is_written_far_wins() {
 
 #[tokio::test(start_paused = true)]
 async fn kx1_one_hit_of_many_at_one_time_writes_far() {
-    let tiered = Tiered::admitting(after(2).within(Duration::from_secs(60)), [page()]);
-    tiered.get("/").await;
+    let (near, far, puts) = (MemoryStore::default(), MemoryStore::default(), Arc::new(AtomicUsize::new(0)));
+    let tier = TieredStore::new(near, far.clone(), TierLimits::new());
+    let counted = Arc::clone(&puts);
+    let builder = CacheLayer::builder(BoxStore::new(tier))
+        .policy(StandardPolicy::default().admit(after(2).within(Duration::from_secs(60))))
+        .observer(move |event: &Event<'_>| {
+            if matches!(event, Event::Put { .. }) {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    let bench = Bench::with(builder, [page()]);
+    bench.get("/").await.told(FILLED);
     for _ in 0..20 {
-        tiered.bench.get("/").await.told(HIT);
+        // No task gets its turn meanwhile.
+        bench.get("/").now_or_never().expect("a hit waits for nothing").told(HIT);
     }
     settle().await;
-    assert_eq!(tiered.far.statistics().entries, 1);
+    bench.get("/").await.told(HIT);
+    settle().await;
+    assert_eq!((far.statistics().entries, puts.load(Ordering::SeqCst)), (1, 2));
     let request = crate::handle::explain::request(http::Method::GET, "/", &[]);
-    let levels = tiered.bench.handle.inspect(&request).await.keys[0].variants[0].levels;
-    assert_eq!(levels, Levels::Both);
+    assert_eq!(bench.handle.inspect(&request).await.keys[0].variants[0].levels, Levels::Both);
 }
