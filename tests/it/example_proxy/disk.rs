@@ -200,6 +200,25 @@ async fn the_largest_object_is_a_quarter_of_the_folder_unless_an_option_says_mor
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_has_got_is_on_the_disk_when_the_proxy_is_stopped_at_once() {
+    let (upstream, content, calls) = large(12 << 20).await;
+    let token = token();
+    for _ in 0..5 {
+        let (folder, before) = (TempFolder::new(), calls.load(Ordering::SeqCst));
+        let store = on_disk(folder.path());
+        let options = ["--store", &store, "--near", "1MiB"];
+        for _ in 0..2 {
+            let site = Site::with(&upstream, &token, &options);
+            let (head, bytes) = wire::get_bytes(site.node.proxy.address, "/film", &HOST).await;
+            assert!(head.status == 200 && bytes == content);
+            // Without waiting for the store, which may not have the last of it yet.
+            site.ends();
+        }
+        assert_eq!(calls.load(Ordering::SeqCst) - before, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_before_redis_answers_and_goes_by_the_purges_of_others() {
     let (server, token) = (Server::start(Kind::Redis), token());
     for near in [&[][..], &["--near", "1MiB"]] {
