@@ -7,7 +7,7 @@ use larder::{CacheLayer, MemoryStore, Store};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::file::TempFolder;
-use crate::{Pages, Report, drain, folder, get, median, mib, open, ratios, request, runtime, timed};
+use crate::{Pages, Report, drain, folder, get, median, mib, open, ratios, request, runtime, store, timed};
 
 pub fn report(report: &mut Report) {
     for (kib, goes) in [(16, 100), (1024, 4)] {
@@ -80,13 +80,12 @@ fn written(kib: usize, report: &mut Report) {
     let service = CacheLayer::new(disk.clone()).layer(Pages::of(kib));
     let Some(before) = io() else { return println!("the system does not say what is written") };
     timed(&runtime, 8, count / 8, &{
-        let service = service.clone();
+        let disk = disk.clone();
         move |number| {
-            let mut service = service.clone();
-            async move { drop(get(&mut service, &format!("/articles/{number}")).await) }
+            let (mut service, disk) = (service.clone(), disk.clone());
+            async move { store(&mut service, &disk, &format!("/articles/{number}")).await }
         }
     });
-    // All of it is written by then.
     runtime.block_on(disk.close());
     let after = io().unwrap();
     let content = (count * kib) as f64 / 1024.0;

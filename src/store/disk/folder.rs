@@ -32,6 +32,18 @@ pub(super) struct Folder {
     sync: bool,
 }
 
+/// Nobody else has the folder open while this is there.
+pub(super) struct FolderLock(File);
+
+impl Drop for FolderLock {
+    /// Closing the file is not enough: a process that is being started has it, too, until it runs its program.
+    #[expect(clippy::incompatible_msrv, reason = "the feature `disk` needs Rust 1.90")]
+    fn drop(&mut self) {
+        // Where that fails, closing does it.
+        let _ = self.0.unlock();
+    }
+}
+
 /// A file that was found when the store was opened.
 pub(super) struct Found {
     pub(super) bytes: u64,
@@ -59,12 +71,12 @@ impl Folder {
         Ok(())
     }
 
-    /// `None` where another process has the store open, or this one in another place. Held until the file is closed.
+    /// `None` where another process has the store open, or this one in another place.
     #[expect(clippy::incompatible_msrv, reason = "the feature `disk` needs Rust 1.90")]
-    pub(super) fn lock(&self) -> io::Result<Option<File>> {
+    pub(super) fn lock(&self) -> io::Result<Option<FolderLock>> {
         let file = private().create(true).truncate(false).open(self.path("lock"))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(FolderLock(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -273,4 +285,24 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 /// Whether there is no room on the disk.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_although_a_process_that_is_being_started_has_its_file() {
+        let root = std::env::temp_dir().join(format!("larder-lock-{}", std::process::id()));
+        let folder = Folder::new(&root, false);
+        folder.make().expect("a folder");
+        let lock = || folder.lock().expect("a file");
+        let first = lock().expect("it is free");
+        let copy = first.0.try_clone().expect("a copy");
+        assert!(lock().is_none());
+        drop(first);
+        assert!(lock().is_some());
+        drop(copy);
+        fs::remove_dir_all(root).expect("it goes");
+    }
 }
