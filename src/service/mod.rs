@@ -23,6 +23,7 @@ use crate::error::BoxError;
 use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan};
+use crate::fetch::resume;
 use crate::observe::{Answer, RequestReport};
 use crate::policy::{Bypass, Reason, RequestAction, RequestPolicy};
 use crate::respond::no_content;
@@ -34,7 +35,7 @@ use crate::semantics::fields::RequestFields;
 use crate::semantics::framing;
 use crate::semantics::reuse::{Decision, Forward};
 use crate::semantics::validation;
-use crate::service::classify::{Ways, classify, kept_apart};
+use crate::service::classify::{Ways, classify, detail_of, kept_apart};
 use crate::service::future::{Reported, ResponseFuture};
 use crate::service::invalidate::UnsafeCall;
 use crate::service::tag_only::TagOnly;
@@ -185,7 +186,14 @@ impl<I, S: Store> CacheService<I, S> {
             match request.open(&service.shared, response).await {
                 Ok(opened) => {
                     let policy = request.policy.clone();
-                    let answer = service.serve(decision, index, request, body, lookup, opened);
+                    let answer = match decision {
+                        // Nobody else needs the body.
+                        Decision::Serve(_) => {
+                            let way = (service.inner.clone(), body);
+                            resume::hit(&service.shared, request, &lookup, index, opened, way)
+                        }
+                        _ => service.serve(decision, index, request, body, lookup, opened),
+                    };
                     Ok(report.answered(&core.reporter, &policy, answer))
                 }
                 Err(Gone) => {
@@ -467,15 +475,6 @@ impl<I, S: Store> CacheService<I, S> {
         let (shared, policy) = (Arc::clone(&self.shared), policy.lasting());
         let call = UnsafeCall::new(Arc::clone(&shared), key, bypass, policy.clone());
         reported(shared, policy, call.run(self.inner.clone(), parts, body), report)
-    }
-}
-
-/// What is to be said of an answer from storage.
-pub(crate) fn detail_of(decision: Decision) -> Option<Detail> {
-    match decision {
-        Decision::ServeStale(_) => Some(Detail::StaleWhileRevalidate),
-        Decision::StandIn(_) => Some(Detail::StaleIfError),
-        _ => None,
     }
 }
 
