@@ -130,6 +130,20 @@ impl<S: Store> Shared<S> {
         }
     }
 
+    /// Has all levels keep what the near one has, `bytes` of content, by a head that says so.
+    pub(crate) async fn spread(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        head: ResponseHead,
+        bytes: u64,
+        fence: Fence,
+    ) {
+        if let Some(outcome) = self.reported(self.store.freshen(key, of, head, fence).await) {
+            self.core.reporter.event(&Event::Put { bytes, key, outcome });
+        }
+    }
+
     /// Whether no purge since the fence can concern what is stored under the key, as far as the store can say.
     pub(crate) async fn is_untouched(&self, key: &CacheKey, since: Fence, scope: PurgeScope) -> bool {
         self.reported(self.store.purged_since(key, since, scope).await) == Some(false)

@@ -33,7 +33,7 @@ pub fn example() -> PathBuf {
     path.push("origin_proxy");
     assert!(
         path.exists(),
-        "build the example first: cargo build --release --features admin,metrics,redis,redis-tls,serde,viewer --example origin_proxy"
+        "build the example first: cargo build --release --features admin,disk,metrics,redis,redis-tls,serde,viewer --example origin_proxy"
     );
     path
 }

@@ -14,7 +14,8 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use larder::admin::{Admin, AdminAct, AdminService, TokenError, UpstreamState, Watch};
-use larder::{BoxStore, CacheBuilder, CacheLayer, MetricsObserver};
+use larder::store::DiskStore;
+use larder::{BoxStore, CacheBuilder, CacheLayer, MetricsObserver, Store};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use rustls::ClientConfig;
 use tower::Service;
@@ -28,7 +29,7 @@ use crate::purge_edges::PurgeEdges;
 use crate::say::say;
 use crate::serve::{self, BoxError, Entrance};
 use crate::stop::Stop;
-use crate::store::Handle;
+use crate::store::{Handle, disk_metrics};
 use crate::store_link::{self, StoreLink};
 use crate::upstreams::{Node, Upstreams};
 use crate::vitals::Vitals;
@@ -106,6 +107,8 @@ impl Observers {
 /// What the admin service operates.
 pub struct Operated {
     pub current: Current,
+    /// What is stored in a folder, if anything is.
+    pub disk: Option<DiskStore>,
     /// The admin services of proxies that ask this one.
     pub edges: Vec<http::Uri>,
     pub handle: Handle,
@@ -126,6 +129,7 @@ pub struct Operated {
 pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated) -> Result<(), String> {
     let Operated {
         current,
+        disk,
         edges,
         handle,
         limits,
@@ -141,6 +145,7 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
     let (of_metrics, of_health) = (handle.clone(), Arc::clone(&vitals.upstreams));
     let upstreams = Arc::clone(&vitals.upstreams);
     let metrics_of_store = store.clone();
+    let metrics_of_disk = disk.clone();
     tokio::spawn(keep_up(rendered.clone()));
     let first = tokens.first().map_or("", String::as_str);
     let admin = Admin::new(handle.clone(), first)
@@ -153,8 +158,16 @@ pub async fn spawn(options: AdminOptions, tokens: &[String], operated: Operated)
         .metrics(move || {
             of_metrics.record(&metrics);
             let of_store = metrics_of_store.as_ref().map(|store| store_link::metrics(&store.state()));
-            rendered.render() + &health_metrics(&of_health) + &of_store.unwrap_or_default()
+            let of_disk = metrics_of_disk.as_ref().map(|disk| disk_metrics(disk.statistics()));
+            rendered.render()
+                + &health_metrics(&of_health)
+                + &of_store.unwrap_or_default()
+                + &of_disk.unwrap_or_default()
         });
+    let admin = match disk {
+        None => admin,
+        Some(disk) => admin.disk(move || disk.statistics()),
+    };
     let admin = match store {
         None => admin,
         Some(store) => admin.store(move || store.state()),

@@ -21,6 +21,7 @@ use crate::limits::Limits;
 use crate::node_name::NodeName;
 use crate::policy::{Profile, Source};
 use crate::serve::{self, Drain};
+use crate::slices::{SliceOptions, SliceParts};
 use crate::store::{StoreOptions, StoreParts};
 use crate::units::size;
 use crate::usage::options;
@@ -52,6 +53,7 @@ pub struct ProxyOptions {
     pub policy: Source,
     pub server_timing: Option<ServerTiming>,
     pub shield: Option<Uri>,
+    pub slices: SliceOptions,
     pub store: StoreOptions,
     pub timeout: Duration,
     pub tls: Option<TlsFiles>,
@@ -188,6 +190,7 @@ impl Default for ProxyOptions {
             policy: Source::default(),
             server_timing: None,
             shield: None,
+            slices: SliceOptions::default(),
             store: StoreOptions::default(),
             timeout: Duration::from_secs(30),
             tls: None,
@@ -207,6 +210,7 @@ struct Parts {
     connections_per_address: Option<usize>,
     health_interval: Option<Duration>,
     health_path: Option<PathAndQuery>,
+    slices: SliceParts,
     store: StoreParts,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -236,6 +240,8 @@ impl ProxyOptions {
             );
         }
         options.store = parts.store.options()?;
+        options.policy.admission = options.store.admission();
+        options.slices = parts.slices.options(options.store.max_object())?;
         options.health = match (parts.health_path, parts.health_interval) {
             (Some(path), interval) => {
                 Some(HealthCheck { interval: interval.unwrap_or(Duration::from_secs(5)), path })
@@ -309,7 +315,7 @@ impl ProxyOptions {
             "upstream-ca" => self.upstream_ca = Some(given.path()),
             "viewer-headers" => self.viewer.is_on = true,
             "workers" => self.workers = Some(workers(given.text()?)?),
-            name if parts.store.set(name, given)? => {}
+            name if parts.slices.set(name, given)? || parts.store.set(name, given)? => {}
             name => limit(&mut self.limits, name, given.text()?)?,
         }
         Ok(())

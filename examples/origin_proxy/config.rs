@@ -18,7 +18,7 @@ use crate::store;
 use crate::usage::options;
 
 /// Options that may be given more than once.
-pub const LISTS: [&str; 6] = ["asn-db", "edge", "geo-db", "key-header", "store", "upstream"];
+pub const LISTS: [&str; 7] = ["asn-db", "edge", "geo-db", "key-header", "slice-path", "store", "upstream"];
 
 /// Options without a value.
 pub const SWITCHES: [&str; 3] = ["graphql", "lease", "viewer-headers"];
@@ -48,9 +48,14 @@ impl Given {
 
     /// A path in a file is relative to the file's folder.
     pub fn path(&self) -> PathBuf {
+        self.relative(&self.value)
+    }
+
+    /// A path that is a part of the value.
+    pub fn relative(&self, path: impl AsRef<Path>) -> PathBuf {
         match &self.place {
-            Place::CommandLine => PathBuf::from(&self.value),
-            Place::Line { file, .. } => file.parent().unwrap_or(Path::new("")).join(&self.value),
+            Place::CommandLine => path.as_ref().to_owned(),
+            Place::Line { file, .. } => file.parent().unwrap_or(Path::new("")).join(path),
         }
     }
 

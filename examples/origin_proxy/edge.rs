@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use hyper::upgrade::OnUpgrade;
 use larder::semantics::fields::{list, remove_hop_by_hop};
-use larder::{BoxStore, CacheService, QueryService};
+use larder::{BoxStore, CacheService, QueryService, SliceService};
 use pin_project_lite::pin_project;
 use tower::Service;
 
@@ -33,7 +33,8 @@ use crate::upstreams::Upstreams;
 use crate::viewer::Viewer;
 use crate::{location, max_forwards, upgrade, via};
 
-pub type Cache = QueryService<CacheService<Reasons<Upstream>, BoxStore>>;
+/// Slices are asked for as a client would ask for them.
+pub type Cache = SliceService<QueryService<CacheService<Reasons<Upstream>, BoxStore>>>;
 
 /// The cache in front of the origin, as a server sees it: it never fails.
 #[derive(Clone)]

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
-use larder::CacheBody;
+use larder::{CacheBody, JoinedBody};
 
 use crate::node_name::NodeName;
 use crate::reasons::Failure;
 
 /// The body of a response: the cache's, or the proxy's own.
-pub type ResponseBody = Either<CacheBody, Full<Bytes>>;
+pub type ResponseBody = Either<JoinedBody<CacheBody>, Full<Bytes>>;
 
 /// What the proxy says of an answer of its own, for the access log.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! An origin, and a caching reverse proxy in front of it.
 //!
-//! `cargo run --release --features admin,metrics,redis,redis-tls,serde,viewer --example origin_proxy` starts both on loopback, shows what a cache does by real
+//! `cargo run --release --features admin,disk,metrics,redis,redis-tls,serde,viewer --example origin_proxy` starts both on loopback, shows what a cache does by real
 //! HTTP requests, prints what came back, and serves until Ctrl-C. `-- --help` lists the commands and options.
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
@@ -47,6 +47,7 @@ mod retry;
 mod say;
 mod serve;
 mod service_manager;
+mod slices;
 mod stop;
 mod store;
 mod store_link;

@@ -67,7 +67,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     loaded.warn();
     let Loaded { beside, policy, .. } = loaded;
     let current = Current::new(beside);
-    let Opened { leases, link, snapshot, store } = options.store.open()?;
+    let Opened { kept, leases, store } = options.store.open().await?;
     let calls = CallLimits::new().total(options.limits.max_calls).wait(options.limits.call_wait);
     // Where there are several proxies, each has a member in a list. The form does not change while the process runs.
     let is_listed = peers.is_some() || current.get().profile == Profile::Fastly;
@@ -142,20 +142,17 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     let names: Vec<_> = options.servers().iter().map(ToString::to_string).collect();
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     println!("larder: {scheme}://{address} before {}", names.join(", "));
-    if let Some(snapshot) = &snapshot {
-        snapshot.report();
-    }
-    if let Some(link) = &link {
-        link.watch();
-    }
-    let ProxyOptions { admin, drain, edges, graphql, host, mut limits, name, policy, timeout, .. } = options;
+    kept.report();
+    let ProxyOptions {
+        admin, drain, edges, graphql, host, mut limits, name, policy, slices, timeout, ..
+    } = options;
     let id = id(name, address);
     let origin =
         Upstream::new(Arc::clone(&upstreams), &upstream_tls, host, (id.clone(), name), timeout, &limits);
     let (handle, fills) = (cache.handle(), cache.handle());
     let queries = QueryLayer::new().max_content(limits.query);
     let queries = if graphql { queries.graphql() } else { queries };
-    let cache = queries.layer(cache.layer(Reasons(origin)));
+    let cache = slices.layer().layer(queries.layer(cache.layer(Reasons(origin))));
     let admin_limits = limits;
     let (fields, stall) = (limits.fields, limits.timeouts.stall);
     if peers.is_some() {
@@ -177,12 +174,13 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
     if let Some((admin, tokens)) = admin.zip(tokens) {
         let operated = Operated {
             current: current.clone(),
+            disk: kept.disk.clone(),
             edges,
             handle,
             limits: admin_limits,
             observers,
             policy,
-            store: link.clone(),
+            store: kept.link.clone(),
             tls: upstream_tls,
             vitals: Vitals { draining: stop.draining(), upstreams },
             warming: Warming { debug, edge: edge.clone(), peers, scheme },
@@ -198,12 +196,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), String> {
             log.flush();
         }
     }
-    if let Some(link) = link {
-        link.leave(|| fills.fills()).await;
-    }
-    if let Some(snapshot) = snapshot {
-        snapshot.write();
-    }
+    kept.end(|| fills.fills()).await;
     current.print_counts();
     Ok(())
 }

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use larder::admin::StoreState;
 use larder::store::{RedisLeases, RedisStore};
-use larder::{CacheKey, FillStatistics, Store, StoreError};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use larder::{CacheKey, Store, StoreError};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::say::{say, tell};
+use crate::store::IsNearOpen;
 
 /// How often it is looked at.
 const LOOKS: Duration = Duration::from_millis(250);
-/// How long the last responses may take to be stored when the process ends, and how often it is looked whether they are.
-const LAST: Duration = Duration::from_millis(500);
-const STEP: Duration = Duration::from_millis(5);
 /// What is looked up to find out whether the servers answer. Nothing is stored under it.
 const NOTHING: &str = "http://larder.invalid/";
 
@@ -24,7 +22,7 @@ pub struct StoreLink(Arc<Inner>);
 
 struct Inner {
     /// Whether memory before the servers answers, where there is some.
-    is_near_open: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+    is_near_open: Option<IsNearOpen>,
     /// What shares calls with other proxies.
     leases: Option<RedisLeases>,
     /// The store, as it may be shown.
@@ -37,7 +35,7 @@ impl StoreLink {
         redis: RedisStore,
         leases: Option<RedisLeases>,
         name: String,
-        is_near_open: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+        is_near_open: Option<IsNearOpen>,
     ) -> Self {
         Self(Arc::new(Inner { is_near_open, leases, name, redis }))
     }
@@ -58,23 +56,23 @@ impl StoreLink {
     /// Says now, and whenever that changes, whether the servers answer. The first look-up also has the store look at how the
     /// servers are set up.
     pub fn watch(&self) {
-        tell(format_args!("stored in {}", self.0.name));
         tokio::spawn(watch(self.clone()));
     }
 
-    /// Lets the last responses be stored, and their leases end, for which other proxies may wait. Says what is lost with the process.
-    pub async fn leave(&self, fills: impl Fn() -> FillStatistics) {
-        let stored = async {
-            while fills().fills > 0 {
-                sleep(STEP).await;
-            }
-            if let Some(leases) = &self.0.leases {
-                leases.given_back().await;
-            }
-        };
-        if !self.0.redis.health().is_open {
-            _ = timeout(LAST, stored).await;
+    /// Whether the servers are asked.
+    pub fn is_well(&self) -> bool {
+        !self.0.redis.health().is_open
+    }
+
+    /// Gives leases back, for which other proxies may wait.
+    pub async fn give_leases_back(&self) {
+        if let Some(leases) = &self.0.leases {
+            leases.given_back().await;
         }
+    }
+
+    /// Says what is lost with the process.
+    pub fn say_what_is_lost(&self) {
         let purges = self.0.redis.health().purges_to_repeat;
         if purges > 0 {
             say(format_args!("purges that may not have arrived in the store: {purges}; send them again"));

@@ -11,9 +11,9 @@ use http::header::{self, HeaderName};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
-use larder::QueryBody;
 use larder::admin::LARDER_ADMIN;
 use larder::semantics::fields::{list, remove_hop_by_hop};
+use larder::{QueryBody, SliceBody};
 use rustls::ClientConfig;
 use tower::Service;
 
@@ -38,7 +38,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A request body: the client's, or the stored content of a QUERY.
-pub type RequestBody = QueryBody<RequestContent>;
+pub type RequestBody = QueryBody<SliceBody<RequestContent>>;
 
 /// A body of the origin; the call is in progress until it ends.
 pub type OriginBody = progress::OriginBody<(Option<ClientCall>, UpstreamCall)>;

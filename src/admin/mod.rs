@@ -49,7 +49,7 @@ use self::warmer::Warmer;
 pub use self::watch::Watch;
 use crate::error::BoxError;
 use crate::handle::CacheHandle;
-use crate::store::{MemoryStore, Store};
+use crate::store::{MemoryStore, Store, StoreStatistics};
 
 /// Sets up an [`AdminService`].
 ///
@@ -84,6 +84,7 @@ impl<S: Store> Admin<S> {
         let invalidations = Arc::new(Invalidations::default());
         let state = State {
             audit: Audit::default(),
+            disk: None,
             handle,
             invalidations,
             metrics: None,
@@ -134,6 +135,22 @@ impl<S: Store> Admin<S> {
         replace: impl Fn(&str) -> Result<Vec<String>, PolicyFault> + Send + Sync + 'static,
     ) -> Self {
         self.state.policy = Some(PolicySource::new(read, replace));
+        self
+    }
+
+    /// What `GET /stats` says of a store on disk behind another one, whose counts are not those of the cache. Default nothing.
+    ///
+    /// ```
+    /// use larder::admin::Admin;
+    /// use larder::store::{Store, StoreStatistics};
+    /// # use larder::{CacheLayer, MemoryStore};
+    /// # let disk = MemoryStore::default();
+    /// let admin = Admin::new(CacheLayer::default().handle(), "0123456789abcdef")?.disk(move || disk.statistics());
+    /// # let _ = admin.build();
+    /// # Ok::<(), larder::admin::TokenError>(())
+    /// ```
+    pub fn disk(mut self, statistics: impl Fn() -> StoreStatistics + Send + Sync + 'static) -> Self {
+        self.state.disk = Some(Box::new(statistics));
         self
     }
 

@@ -13,10 +13,12 @@ use super::warmer::Warmer;
 use super::watch::Watch;
 use crate::handle::CacheHandle;
 use crate::runtime::{Runtime, joined};
+use crate::store::StoreStatistics;
 
 /// Everything that one admin service knows.
 pub(super) struct State<S> {
     pub(super) audit: Audit,
+    pub(super) disk: Option<Box<dyn Fn() -> StoreStatistics + Send + Sync>>,
     pub(super) handle: CacheHandle<S>,
     pub(super) invalidations: Arc<Invalidations>,
     pub(super) metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,

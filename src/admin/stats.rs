@@ -9,7 +9,7 @@ use super::call::Call;
 use super::state::State;
 use super::upstreams::UpstreamState;
 use super::watch::{Count, Frequent, Latency, Point, STEP, Watch};
-use crate::store::Store;
+use crate::store::{Store, StoreStatistics};
 
 /// The most points of one answer: four hours.
 const MOST_POINTS: usize = 1_440;
@@ -27,6 +27,7 @@ pub(super) async fn stats<S: Store>(state: &State<S>, call: &Call) -> Result<Ans
         "store": {
             "bytes": store.bytes,
             "capacity": limits.capacity,
+            "disk": state.disk.as_ref().map(|statistics| held(statistics())),
             "entries": store.entries,
             "evictions": store.evictions,
             "max_object": limits.max_object,
@@ -47,6 +48,10 @@ pub(super) async fn stats<S: Store>(state: &State<S>, call: &Call) -> Result<Ans
         "bypass": state.handle.bypass_left().map(|left| json!({ "seconds": rounded_up(left) })),
         "watch": state.watch.as_ref().map(|watch| watched(watch, most)),
     })))
+}
+
+fn held(StoreStatistics { bytes, entries, evictions }: StoreStatistics) -> Value {
+    json!({ "bytes": bytes, "entries": entries, "evictions": evictions })
 }
 
 fn watched(watch: &Watch, most: usize) -> Value {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 
-use super::Levels;
 use super::fields::{FieldLines, Fields, Purpose};
+use super::{Admission, Levels};
 use crate::runtime::Instant;
 use crate::semantics::coding;
 use crate::semantics::date;
@@ -26,6 +26,8 @@ use crate::semantics::validation::Validators;
 pub struct ResponseHead {
     /// Fields that are sent and that the origin has not sent: they do not count when the response is freshened.
     pub(super) absent: Box<[HeaderName]>,
+    /// Near alone until this admits its key to the far level. It is not written down.
+    pub(crate) admission: Option<Admission>,
     /// While it is fresh, its answers have a `Date` of their own and no `Age`. There is no `Date` among its fields then.
     pub(crate) counts_from_answers: bool,
     fields: FieldLines,
@@ -72,6 +74,7 @@ impl ResponseHead {
     pub(crate) fn of(status: StatusCode, fields: &StoredFields<'_>, reuse: Reuse) -> Self {
         Self {
             absent: Box::default(),
+            admission: None,
             counts_from_answers: false,
             groups: Box::default(),
             has_no_vary_search: fields.has_no_vary_search(),

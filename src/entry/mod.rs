@@ -8,6 +8,7 @@ pub(crate) mod sections;
 pub(crate) mod slice;
 pub(crate) mod written;
 
+mod admission;
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod error;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use http::header::HeaderMap;
 
+pub use self::admission::Admission;
 pub use self::error::InvalidEntry;
 pub use self::fields::Fields;
 pub(crate) use self::fields::Purpose;

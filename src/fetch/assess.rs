@@ -211,6 +211,7 @@ impl Assessment {
         };
         let mut head = ResponseHead::of(status, &fields, reuse);
         head.groups = std::mem::take(&mut self.terms.groups).into_boxed_slice();
+        head.admission = self.terms.admission.take();
         head.counts_from_answers = self.counts_from_answers;
         head.hint = self.hint.take();
         head.levels = self.terms.levels;

@@ -4,7 +4,8 @@ pub(crate) mod collapsed;
 pub(crate) mod exchange;
 pub(crate) mod resume;
 
-pub(crate) mod assess;
+pub(crate) mod admit;
+mod assess;
 mod complete;
 mod drive;
 mod lease;

@@ -58,7 +58,7 @@ impl<S: Store> Fetch<S> {
         self.sent.part = self.part_of(&parts, length, received_at);
         let mut assessment = Box::new(self.assess(&parts, received_at));
         self.refuse_for_slice(&mut assessment);
-        self.admit(&mut assessment);
+        self.admit(&mut assessment, length);
         let is_capped = self.bound(&mut assessment, length);
         // After all that may refuse it: what is not stored states no longer lifetime to clients.
         assessment.for_client(parts.status, &mut parts.headers, self.exchange.request.rules());
@@ -85,23 +85,6 @@ impl<S: Store> Fetch<S> {
         let is_other = |sliced: &Sliced| sliced.asked().index > 0 && self.sent.part.is_none();
         if assessment.terms.store.is_ok() && self.exchange.request.sliced().is_some_and(is_other) {
             assessment.terms.store = Err(NotStored::NotTheSlice);
-        }
-    }
-
-    /// Refuses what has not been asked for often enough. All who wait for the answer count, once each; where something is
-    /// stored under the key, it has been admitted.
-    fn admit(&self, assessment: &mut Assessment) {
-        let exchange = &*self.exchange;
-        let Some(admission) = assessment.terms.admission.take() else {
-            return;
-        };
-        if assessment.terms.store.is_err() || !exchange.lookup.variants.is_empty() {
-            return;
-        }
-        let waiting = exchange.leader.as_ref().map_or(1, |leader| leader.call().interested().max(1));
-        let further = waiting - usize::from(exchange.is_counted);
-        if !admission.admits(&exchange.request.key, further, assessment.received_at) {
-            assessment.terms.store = Err(NotStored::Admission);
         }
     }
 

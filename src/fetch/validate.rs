@@ -138,6 +138,7 @@ impl<S: Store> Fetch<S> {
         self.sent.method = Method::GET; // of the response that is stored
         self.sent.part = head.part.as_deref().cloned();
         let mut assessment = self.assess(&news, received_at);
+        self.admit_freshened(&mut assessment, head);
         let terms = assessment.terms.store;
         let word = self.word_of_origin(&news, received_at, terms);
         let is_cookie_sent = !assessment.terms.takes(&header::SET_COOKIE);

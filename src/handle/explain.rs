@@ -23,7 +23,8 @@ use crate::respond::request::CacheRequest;
 use crate::semantics::cache_status::{Detail, Forwarding, Outcome};
 use crate::semantics::fields::RequestFields;
 use crate::semantics::reuse::{Decision, Fallback, Forward};
-use crate::service::{alias_for, detail_of, equivalent, invalidate};
+use crate::service::classify::detail_of;
+use crate::service::{alias_for, equivalent, invalidate};
 use crate::shared::Core;
 use crate::store::{LeaseState, Lookup, PurgeScope, PurgeTarget, Store, Stored};
 

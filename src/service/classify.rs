@@ -18,7 +18,7 @@ use crate::semantics::cache_status::Detail;
 use crate::semantics::fields::RequestFields;
 use crate::semantics::framing;
 use crate::semantics::methods::is_unsafe;
-use crate::semantics::reuse::Forward;
+use crate::semantics::reuse::{Decision, Forward};
 use crate::shared::Core;
 
 /// What there is to do with a request. One of the methods that consume it is called, once.
@@ -139,4 +139,13 @@ pub(super) fn kept_apart<Q: Body>(
     let (least, is_end) = (body.size_hint().lower(), body.is_end_stream());
     let has_content = framing::request_has_content(request.version, fields.content, least, is_end);
     (has_content && !has_known_content).then_some(CONTENT)
+}
+
+/// What is to be said of an answer from storage.
+pub(crate) fn detail_of(decision: Decision) -> Option<Detail> {
+    match decision {
+        Decision::ServeStale(_) => Some(Detail::StaleWhileRevalidate),
+        Decision::StandIn(_) => Some(Detail::StaleIfError),
+        _ => None,
+    }
 }

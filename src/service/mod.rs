@@ -4,6 +4,7 @@ pub(crate) mod classify;
 pub(crate) mod future;
 pub(crate) mod invalidate;
 
+mod admit;
 mod slices;
 mod tag_only;
 
@@ -34,7 +35,7 @@ use crate::semantics::fields::RequestFields;
 use crate::semantics::framing;
 use crate::semantics::reuse::{Decision, Forward};
 use crate::semantics::validation;
-use crate::service::classify::{Ways, classify, kept_apart};
+use crate::service::classify::{Ways, classify, detail_of, kept_apart};
 use crate::service::future::{Reported, ResponseFuture};
 use crate::service::invalidate::UnsafeCall;
 use crate::service::tag_only::TagOnly;
@@ -151,8 +152,13 @@ impl<I, S: Store> CacheService<I, S> {
         I: InnerService<Q>,
         Q: Body + Send + 'static,
     {
-        let answer = request.hit(&self.shared.core, &lookup.variants[index], detail_of(decision), opened);
-        if matches!(decision, Decision::ServeAhead(_) | Decision::ServeStale(_)) {
+        let stored = &lookup.variants[index];
+        let answer = request.hit(&self.shared.core, stored, detail_of(decision), opened);
+        let is_validated = matches!(decision, Decision::ServeAhead(_) | Decision::ServeStale(_));
+        if stored.response.head().admission.is_some() {
+            self.count_near(&request, stored, lookup.fence, is_validated);
+        }
+        if is_validated {
             self.validate_in_background(request, body, lookup, index);
         }
         answer
@@ -472,15 +478,6 @@ impl<I, S: Store> CacheService<I, S> {
     }
 }
 
-/// What is to be said of an answer from storage.
-pub(crate) fn detail_of(decision: Decision) -> Option<Detail> {
-    match decision {
-        Decision::ServeStale(_) => Some(Detail::StaleWhileRevalidate),
-        Decision::StandIn(_) => Some(Detail::StaleIfError),
-        _ => None,
-    }
-}
-
 /// The key of an equivalent query under which a request that finds nothing may be answered.
 pub(crate) fn alias_for(
     core: &Core,
@@ -555,6 +552,7 @@ where
         if let Decision::Serve(index) = decision
             && let Some(stored) = lookup.variants.get(index)
             && !stored.response.payload().is_remote()
+            && stored.response.head().admission.is_none()
         {
             // Short, because it is the way of most requests: nothing large is moved.
             let answer = request.hit(core, stored, None, None);

@@ -25,7 +25,7 @@ mod warning;
 use std::path::PathBuf;
 
 use http::header::HeaderName;
-use larder::policy::Peers;
+use larder::policy::{Admission, Peers};
 use larder::{CachePolicy, CachePolicyExt, ErrorPagesLayer};
 
 pub use self::current::{Beside, Current};
@@ -45,6 +45,8 @@ use crate::reasons;
 /// Where a policy comes from. It can be read again while the proxy runs.
 #[derive(Clone, Default)]
 pub struct Source {
+    /// When responses are admitted, or admitted to what is behind memory, where the file says nothing of it.
+    pub admission: Option<Admission>,
     /// A file with another policy, which is only counted.
     pub candidate: Option<PathBuf>,
     pub file: Option<PathBuf>,
@@ -66,11 +68,12 @@ impl Source {
     /// A file can't be read, or something in it is wrong.
     pub fn load(&self) -> Result<Loaded, PolicyError> {
         let loaded = self.load_policy()?;
-        let loaded = Loaded { policy: Box::new(reasons::told(loaded.policy)), ..loaded };
+        let loaded = Loaded { policy: Box::new(reasons::told(self.admitting(loaded.policy))), ..loaded };
         let Some(path) = self.candidate.clone() else {
             return Ok(loaded);
         };
         let candidate = Self {
+            admission: None,
             candidate: None,
             file: Some(path.clone()),
             has_peers: self.has_peers,
@@ -80,6 +83,16 @@ impl Source {
             otherwise: self.profile.unwrap_or(self.otherwise),
         };
         Ok(loaded.beside_candidate(path, candidate.load_policy()?))
+    }
+
+    /// Admits as the options say, where the policy says nothing of it.
+    fn admitting(&self, policy: Box<dyn CachePolicy>) -> Box<dyn CachePolicy> {
+        let Some(admission) = self.admission.clone() else {
+            return policy;
+        };
+        Box::new(policy.map_terms(move |_, terms| {
+            terms.admission.get_or_insert_with(|| admission.clone());
+        }))
     }
 
     fn load_policy(&self) -> Result<Loaded, PolicyError> {

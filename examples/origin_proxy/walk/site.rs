@@ -18,6 +18,7 @@ use crate::local_reply::Manner;
 use crate::node_name::NodeName;
 use crate::policy::{Beside, Current};
 use crate::reasons::{self, Reasons};
+use crate::slices::SliceOptions;
 use crate::store::Handle;
 use crate::upstream::Upstream;
 use crate::upstreams::{Care, Upstreams};
@@ -73,6 +74,7 @@ impl Site {
             Upstream::new(Arc::clone(&upstreams), &tls, host, (id.clone(), name), timeout, &limits);
         let handle = cache.handle();
         let cache = QueryLayer::new().layer(cache.layer(Reasons(upstream)));
+        let cache = SliceOptions::default().layer().layer(cache);
         let (fields, stall) = (limits.fields, limits.timeouts.stall);
         let current = Current::new(Beside::default());
         let manner = Manner { is_discreet: false, is_listed: x_cache == XCache::Fastly, name };

@@ -1,6 +1,5 @@
 //! What policies say of responses, in parts that any policy can have.
 
-mod admission;
 mod content_limits;
 pub(super) mod edits;
 mod lifetimes;
@@ -9,7 +8,6 @@ mod status_range;
 mod tag_field;
 mod vary_rules;
 
-pub use self::admission::Admission;
 pub use self::content_limits::ContentLimits;
 pub use self::edits::ResponseEdits;
 pub use self::lifetimes::{Lifetime, Lifetimes};
@@ -17,3 +15,4 @@ pub use self::rules::ResponseRules;
 pub use self::status_range::{InvalidStatusRange, StatusRange};
 pub use self::tag_field::TagField;
 pub use self::vary_rules::{NormalForm, VaryField, VaryRules};
+pub use crate::entry::Admission;

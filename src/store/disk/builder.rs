@@ -29,6 +29,9 @@ pub struct DiskStoreBuilder {
 }
 
 impl DiskStoreBuilder {
+    /// The smallest capacity: 1 MiB.
+    pub const LEAST_CAPACITY: u64 = 1 << 20;
+
     pub(super) fn new(path: PathBuf) -> Self {
         let seconds = Duration::from_secs;
         let guard_limits =
@@ -61,6 +64,16 @@ impl DiskStoreBuilder {
     pub fn max_object(mut self, bytes: u64) -> Self {
         self.max_object = Some(bytes);
         self
+    }
+
+    /// The largest content that can be stored with this capacity: nine twentieths of it.
+    pub fn most_object(&self) -> u64 {
+        // Half of the capacity is set aside for what is being written, with its checksums.
+        self.least_or_more() / 20 * 9
+    }
+
+    fn least_or_more(&self) -> u64 {
+        self.capacity.max(Self::LEAST_CAPACITY)
     }
 
     /// The most responses under one key, at least 1; default 64. The oldest is dropped.
@@ -117,10 +130,8 @@ impl DiskStoreBuilder {
         namer: Namer,
         purges: Purges,
     ) -> Result<Arc<Inner>, Cause> {
-        let capacity = self.capacity.max(1 << 20);
-        // Half of the capacity is set aside for what is being written, with its checksums.
-        let most = capacity / 20 * 9;
-        let max_object = self.max_object.unwrap_or(capacity / 4).min(most);
+        let capacity = self.least_or_more();
+        let max_object = self.max_object.unwrap_or(capacity / 4).min(self.most_object());
         let found = folder.scan()?;
         let inner = Inner {
             index: Arc::new(Index::new(capacity, Arc::clone(&purges.held))),

@@ -58,7 +58,7 @@ impl Node {
 
     /// A client may have the last byte before the store has it.
     #[track_caller]
-    fn has_stored(&self) {
+    pub fn has_stored(&self) {
         in_time("it is stored", || (self.stats()["fills"]["fills"] == 0).then_some(()));
     }
 }

@@ -153,7 +153,10 @@ fn a_value_of_another_type_is_reported_in_the_words_of_the_file() {
         ("key.cookies = 7", "7 is not a name; this is \"all\", \"none\", a name or a list of names"),
         ("key.query = 'All'", "unknown value 'All'; did you mean 'all'?"),
         ("bypass = true", "true is not a reason; say a word, such as \"admin\""),
-        ("admission = 2", "invalid type: integer `2`, expected a table with 'after' and 'within'"),
+        (
+            "admission = 2",
+            "invalid type: integer `2`, expected a table with 'after', 'near_at_once' and 'within'",
+        ),
         ("vary = 'x'", "invalid type: string \"x\", expected a table"),
     ] {
         is_wrong(&format!("[default]\n{text}"), &format!("2: {said}"));

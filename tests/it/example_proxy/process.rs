@@ -29,7 +29,7 @@ pub fn example() -> Command {
     path.push("origin_proxy");
     assert!(
         path.exists(),
-        "build the example first: cargo build --features admin,metrics,redis,redis-tls,serde,viewer --example origin_proxy"
+        "build the example first: cargo build --features admin,disk,metrics,redis,redis-tls,serde,viewer --example origin_proxy"
     );
     Command::new(path)
 }

@@ -22,7 +22,7 @@ use crate::support::wire;
 const PATIENT: [&str; 2] = ["--store-deadline", "20"];
 
 /// A response with a tag, for ten minutes.
-fn page(content: &str) -> String {
+pub fn page(content: &str) -> String {
     let fields = "cache-control: max-age=600\r\nsurrogate-key: news\r\ncontent-length: 3";
     format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{content}")
 }
@@ -34,11 +34,11 @@ fn at(store: &str, origin: &Origin, token: &TempFile, more: &[&str]) -> Node {
     Node::of(operated(start, token))
 }
 
-fn token() -> TempFile {
+pub fn token() -> TempFile {
     TempFile::new("token", TOKEN)
 }
 
-fn says(output: &Output) -> String {
+pub fn says(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
@@ -51,9 +51,9 @@ fn options_that_make_no_store_are_reported_in_one_sentence_without_a_password() 
     for (arguments, said) in [
         (
             &["--store", "disk"][..],
-            "--store is memory, or a URL that begins with redis://, redis-sentinel://",
+            "--store is memory, disk:PATH or disk:PATH,SIZE, or a URL that begins with redis://, redis-sentinel://",
         ),
-        (&["--store", "http://me:hidden@a"], "--store is memory, or a URL that begins with redis://"),
+        (&["--store", "http://me:hidden@a"], "or a URL that begins with redis://"),
         (&["--store", "redis://me:hid/hidden@a"], "the user or the password is not percent-encoded"),
         (&["--store", "redis://me:hidden@a/x"], "--store: the path `x` is not understood"),
         (&["--store", "redis-cluster://a/1"], "--store: a Cluster has database 0 alone"),
@@ -67,9 +67,12 @@ fn options_that_make_no_store_are_reported_in_one_sentence_without_a_password() 
             "one --store in Redis at most",
         ),
         (&["--store", "redis://a", "--memory", "1MiB"], "--memory is for --store memory alone"),
-        (&["--store", "memory", "--store", "redis://a", "--memory", "1MiB"], "--near says how much of it"),
+        (
+            &["--store", "memory", "--store", "redis://a", "--memory", "1MiB"],
+            "--near says how much of it is before another store",
+        ),
         (&["--store", "redis://a", "--near", "lots"], "'lots' is not a size"),
-        (&["--near", "1MiB"], "--near goes with a --store in Redis"),
+        (&["--near", "1MiB"], "--near goes with a --store on disk or in Redis"),
         (&["--store", "memory", "--lease"], "--lease goes with a --store in Redis"),
         (&["--lease"], "--lease goes with a --store in Redis"),
         (&["--store", "redis://a", "--lease", "--lease"], "--lease is given twice"),
@@ -123,7 +126,7 @@ fn a_file_may_name_stores_the_nearest_first_and_their_passwords_are_not_printed(
     let upstream = "upstream = 'http://a.example'\n";
     for (content, line, said) in [
         ("store = 'redis://me:hidden@a/x'\n", 2, "the path `x` is not understood"),
-        ("store = [\n  'memory',\n  'redis:me:hidden@a',\n]\n", 4, "--store is memory, or a URL"),
+        ("store = [\n  'memory',\n  'redis:me:hidden@a',\n]\n", 4, "--store is memory, disk:PATH"),
         ("lease = 1\n", 2, "'lease' is true or false"),
     ] {
         let (status, text) = check(&format!("{upstream}{content}"));
@@ -198,13 +201,13 @@ fn proxies_of_another_namespace_or_secret_share_nothing() {
 
 /// The next line that a proxy prints of which this is a part.
 #[track_caller]
-fn next(lines: &Receiver<String>, part: &str) -> String {
+pub fn next(lines: &Receiver<String>, part: &str) -> String {
     let mut lines = std::iter::from_fn(|| lines.recv_timeout(GUARD).ok());
     lines.find(|line| line.contains(part)).unwrap_or_else(|| panic!("it says \"{part}\""))
 }
 
 /// An origin whose content is how often it was asked, and its URL.
-async fn counting() -> (String, Arc<AtomicUsize>) {
+pub async fn counting() -> (String, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let answer = move || {
@@ -216,20 +219,20 @@ async fn counting() -> (String, Arc<AtomicUsize>) {
 }
 
 /// A proxy with an admin service, and all that it prints.
-struct Site {
-    lines: Receiver<String>,
-    node: Node,
+pub struct Site {
+    pub lines: Receiver<String>,
+    pub node: Node,
     /// What it had printed when it was ready, apart from its first line.
-    said: Vec<String>,
+    pub said: Vec<String>,
 }
 
 impl Site {
     /// One whose store is in Redis.
-    fn start(upstream: &str, token: &TempFile, options: &[&str]) -> Self {
+    pub fn start(upstream: &str, token: &TempFile, options: &[&str]) -> Self {
         Self::with(upstream, token, &[&PATIENT[..], options].concat())
     }
 
-    fn with(upstream: &str, token: &TempFile, options: &[&str]) -> Self {
+    pub fn with(upstream: &str, token: &TempFile, options: &[&str]) -> Self {
         let admin = ["--admin", "127.0.0.1:0", "--admin-token-file", token.name()];
         let (proxy, lines) = Proxy::with_lines(upstream, &[&admin, options].concat());
         let mut said = Vec::new();
@@ -242,11 +245,11 @@ impl Site {
         }
     }
 
-    fn get(&self, path: &str) -> Message {
+    pub fn get(&self, path: &str) -> Message {
         self.node.get(path).has("HTTP/1.1 200 OK\r\n")
     }
 
-    fn operate(&self, line: &str, content: &str) -> Message {
+    pub fn operate(&self, line: &str, content: &str) -> Message {
         operate(&self.node.admin, line, content)
     }
 
@@ -256,7 +259,7 @@ impl Site {
     }
 
     /// All that it prints until it ends.
-    fn ends(self) -> Vec<String> {
+    pub fn ends(self) -> Vec<String> {
         let Self { lines, node, mut said } = self;
         node.proxy.signal("TERM");
         assert!(node.proxy.ends_well());

@@ -1,6 +1,7 @@
 //! Cache policies and their hooks.
 
 mod admission;
+mod admission_near;
 mod browser;
 mod bypass;
 mod cloudfront;

@@ -114,9 +114,11 @@ pub struct ShortErrors {
 pub struct AdmissionRule(AdmissionTable);
 
 #[derive(Clone, Copy, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a table with 'after' and 'within'")]
+#[serde(deny_unknown_fields, expecting = "a table with 'after', 'near_at_once' and 'within'")]
 struct AdmissionTable {
     after: u8,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    near_at_once: bool,
     within: Option<Time>,
 }
 
@@ -142,8 +144,9 @@ impl From<AdmissionRule> for AdmissionTable {
 
 impl From<AdmissionRule> for Admission {
     fn from(rule: AdmissionRule) -> Self {
-        let AdmissionTable { after, within } = rule.0;
+        let AdmissionTable { after, near_at_once, within } = rule.0;
         let admission = Self::after(after);
+        let admission = if near_at_once { admission.near_at_once() } else { admission };
         within.map_or(admission.clone(), |time| admission.within(time.0))
     }
 }

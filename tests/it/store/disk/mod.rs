@@ -3,6 +3,7 @@
 //! Most of them are in memory, where the system has such a place, so that a test does not wait for a disk. Nothing here depends on how
 //! fast anything is: the deadlines of the guard are 20 seconds.
 
+mod admission;
 mod completed;
 mod conformance;
 mod damage;
