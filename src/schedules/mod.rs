@@ -18,6 +18,7 @@ mod purging;
 mod remote;
 mod stores;
 mod streaming;
+mod tiers;
 mod world;
 
 use std::cell::Cell;

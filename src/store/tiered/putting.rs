@@ -184,6 +184,7 @@ impl<N: Store, F: Store> Inner<N, F> {
         let (tier, key, response) = (Arc::clone(self), key.clone(), response.clone());
         let far_fence = far_fence.clone();
         drop(runtime.spawn(async move {
+            let writing = tier.turns.write(&key).await;
             // By now it may have another head, or something else may be in its place: that goes far by itself.
             let is_near = async || {
                 let near = tier.near_variants(&key).await;
@@ -196,7 +197,7 @@ impl<N: Store, F: Store> Inner<N, F> {
             {
                 tier.forget_key(&key).await; // another node has what is newer
             }
-            drop((far_fence, permit));
+            drop((writing, far_fence, permit));
         }));
         Ok(Some(PutOutcome::Stored))
     }

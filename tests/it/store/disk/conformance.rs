@@ -13,16 +13,22 @@ use larder::store::{DiskStore, DiskStoreBuilder};
 use super::Place;
 
 /// One process at a time has the folder open, so both nodes have clones of one store.
-struct Folder {
-    place: Place,
+pub(super) struct Folder {
+    pub(super) place: Place,
     /// Where the records were found that are looked for.
     records: Mutex<HashMap<Vec<u8>, PathBuf>>,
     settings: fn(DiskStoreBuilder) -> DiskStoreBuilder,
 }
 
 impl Folder {
-    fn with(settings: fn(DiskStoreBuilder) -> DiskStoreBuilder) -> Self {
+    pub(super) fn with(settings: fn(DiskStoreBuilder) -> DiskStoreBuilder) -> Self {
         Self { place: Place::new(), records: Mutex::default(), settings }
+    }
+}
+
+impl Folder {
+    pub(super) async fn opened(&self) -> DiskStore {
+        (self.settings)(self.place.builder()).open().await.unwrap()
     }
 }
 
@@ -30,7 +36,7 @@ impl Nodes for Folder {
     type Store = DiskStore;
 
     async fn open(&self) -> [DiskStore; 2] {
-        let store = (self.settings)(self.place.builder()).open().await.unwrap();
+        let store = self.opened().await;
         [store.clone(), store]
     }
 

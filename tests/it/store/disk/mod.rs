@@ -9,6 +9,7 @@ mod flood;
 mod killed;
 mod large;
 mod opening;
+mod tiers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
