@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::level::{LevelFence, is_same};
+use super::level::LevelFence;
+use super::turns::Writing;
 use super::{Inner, Link};
 use crate::entry::key::CacheKey;
 use crate::entry::{Levels, StoredResponse};
@@ -158,14 +159,15 @@ impl<N: Store, F: Store> Inner<N, F> {
 }
 
 impl<N: Store, F: Store> Inner<N, F> {
-    /// Puts near, and into the far store in a task; `None` where that is not possible. What is near and not yet far has to be
-    /// announced, which is a round trip.
+    /// Puts near, and into the far store in a task, which takes the turn; `None` where that is not possible. What is near and not yet
+    /// far has to be announced, which is a round trip.
     pub(super) async fn put_in_background(
         self: &Arc<Self>,
         key: &CacheKey,
         response: &StoredResponse,
         near_fence: &LevelFence,
         far_fence: &LevelFence,
+        writing: &mut Option<Writing>,
     ) -> Result<Option<PutOutcome>, StoreError> {
         if !self.is_near_open() {
             return Ok(None);
@@ -176,25 +178,18 @@ impl<N: Store, F: Store> Inner<N, F> {
             self.forget_key(key).await;
             return Ok(Some(PutOutcome::Superseded));
         }
+        // Whoever finds it near may look far next.
+        writing.iter().for_each(Writing::is_near_first);
         match self.put_near(key, response, near_fence).await {
             PutOutcome::Stored => {}
             PutOutcome::Superseded => return Ok(Some(PutOutcome::Superseded)),
             PutOutcome::TooLarge => return Ok(None),
         }
         let (tier, key, response) = (Arc::clone(self), key.clone(), response.clone());
-        let far_fence = far_fence.clone();
+        let (far_fence, writing) = (far_fence.clone(), writing.take());
         drop(runtime.spawn(async move {
-            let writing = tier.turns.write(&key).await;
-            // By now it may have another head, or something else may be in its place: that goes far by itself.
-            let is_near = async || {
-                let near = tier.near_variants(&key).await;
-                near.iter().any(|stored| is_same(&stored.response, &response))
-            };
-            if is_near().await
-                && let Ok(PutOutcome::Superseded) =
-                    tier.far.put(&key, response.clone(), far_fence.fence()).await
-                && is_near().await
-            {
+            let put = tier.far.put(&key, response, far_fence.fence()).await;
+            if let Ok(PutOutcome::Superseded) = put {
                 tier.forget_key(&key).await; // another node has what is newer
             }
             drop((writing, far_fence, permit));

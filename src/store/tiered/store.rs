@@ -30,6 +30,9 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let inner = &*self.inner;
         inner.hear().await;
         let fence = inner.fence();
+        if inner.is_own() {
+            inner.turns.catch_up(key).await;
+        }
         // Before the far store is asked: what is purged after its answer is purged near after this, and what is put comes near.
         let near_fence = level::fence(inner.near.store(), key).await;
         let look = inner.turns.look(key);
@@ -61,7 +64,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
     ) -> Result<PutOutcome, StoreError> {
         let inner = &self.inner;
         inner.hear().await;
-        let _writing = inner.turns.write(key).await;
+        let writing = inner.turns.write(key).await;
         let near_fence = level::fence(inner.near.store(), key).await;
         if response.head().levels() == Levels::Near {
             return inner.put_near_alone(key, response, fence, near_fence).await;
@@ -78,10 +81,12 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let near_fence =
             near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
         // Whoever waits for the end of a lease looks far then, and what is put after it has no token.
+        let mut writing = Some(writing);
         if inner.limits.far_in_background
             && !(inner.has_lease)(&inner.far, key)
             && let Some(near_fence) = &near_fence
-            && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await?
+            && let Some(outcome) =
+                inner.put_in_background(key, &response, near_fence, &far_fence, &mut writing).await?
         {
             return Ok(outcome);
         }
@@ -393,7 +398,7 @@ impl<N: Store, F: Store> Inner<N, F> {
         found: Lookup,
         fence: Fence,
         near_fence: Option<LevelFence>,
-        look: &Look<'_>,
+        look: &Look,
     ) -> Lookup {
         let fence = if self.is_own() { fence } else { found.fence };
         let order = self.near_now(key).await;

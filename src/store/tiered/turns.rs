@@ -6,9 +6,10 @@
 //! needs that nobody has had it since before the look at the far store.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::entry::key::CacheKey;
 
@@ -16,7 +17,7 @@ use crate::entry::key::CacheKey;
 const PLACES: usize = if cfg!(shuttle) { 1 } else { 1_024 };
 
 pub(super) struct Turns {
-    places: Box<[Place]>,
+    places: Box<[Arc<Place>]>,
     random: RandomState,
 }
 
@@ -24,58 +25,77 @@ pub(super) struct Turns {
 struct Place {
     /// Odd while somebody writes.
     changes: AtomicU64,
-    turn: Mutex<()>,
+    /// What is near is on its way to the far store.
+    is_far_behind: AtomicBool,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { places: (0..PLACES).map(|_| Place::default()).collect(), random: RandomState::new() }
+        Self { places: (0..PLACES).map(|_| Arc::default()).collect(), random: RandomState::new() }
     }
 }
 
 impl Turns {
-    fn place(&self, key: &CacheKey) -> &Place {
+    fn place(&self, key: &CacheKey) -> &Arc<Place> {
         let hash = self.random.hash_one(key);
         &self.places[usize::try_from(hash % self.places.len() as u64).unwrap_or_default()]
     }
 
     /// Waits for the turn to write under a key.
-    pub(super) async fn write(&self, key: &CacheKey) -> Writing<'_> {
-        let place = self.place(key);
-        let turn = place.turn.lock().await;
+    pub(super) async fn write(&self, key: &CacheKey) -> Writing {
+        let place = Arc::clone(self.place(key));
+        let turn = Arc::clone(&place.turn).lock_owned().await;
         place.changes.fetch_add(1, Ordering::SeqCst);
         Writing { place, _turn: turn }
     }
 
     /// Before a look at the far store.
-    pub(super) fn look(&self, key: &CacheKey) -> Look<'_> {
+    pub(super) fn look(&self, key: &CacheKey) -> Look {
+        let place = Arc::clone(self.place(key));
+        let seen = place.changes.load(Ordering::SeqCst);
+        Look { place, seen }
+    }
+
+    /// Waits until the far store has what was told to be stored and is near so far.
+    pub(super) async fn catch_up(&self, key: &CacheKey) {
         let place = self.place(key);
-        Look { place, seen: place.changes.load(Ordering::SeqCst) }
+        if place.is_far_behind.load(Ordering::SeqCst) {
+            drop(place.turn.lock().await);
+        }
     }
 }
 
 /// The turn to write.
-pub(super) struct Writing<'a> {
-    place: &'a Place,
-    _turn: MutexGuard<'a, ()>,
+pub(super) struct Writing {
+    place: Arc<Place>,
+    _turn: OwnedMutexGuard<()>,
 }
 
-impl Drop for Writing<'_> {
+impl Writing {
+    /// The near store has it, and this is kept until the far one has it.
+    pub(super) fn is_near_first(&self) {
+        self.place.is_far_behind.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Writing {
     fn drop(&mut self) {
+        self.place.is_far_behind.store(false, Ordering::SeqCst);
         self.place.changes.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 /// Somebody has looked at what is under a key.
-pub(super) struct Look<'a> {
-    place: &'a Place,
+pub(super) struct Look {
+    place: Arc<Place>,
     seen: u64,
 }
 
-impl<'a> Look<'a> {
+impl Look {
     /// The turn to bring near what was found; `None` where it may not be what the far store has now. As long as it is held, it is.
-    pub(super) fn turn(&self) -> Option<MutexGuard<'a, ()>> {
-        let turn = self.place.turn.try_lock().ok()?;
+    pub(super) fn turn(&self) -> Option<OwnedMutexGuard<()>> {
+        let turn = Arc::clone(&self.place.turn).try_lock_owned().ok()?;
         let is_as_seen =
             self.seen.is_multiple_of(2) && self.place.changes.load(Ordering::SeqCst) == self.seen;
         is_as_seen.then_some(turn)

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::BodyExt;
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
-use larder::store::{BeginOutcome, PurgeMode, PurgeTarget, Store, TierLimits, TieredStore};
+use larder::store::{BeginOutcome, PurgeMode, PurgeTarget, PutOutcome, Store, TierLimits, TieredStore};
 use larder::{CacheKey, HeadParts, MemoryStore, Payload, ResponseHead, StoredResponse};
 
 use super::{Place, Process, place_of_parent};
@@ -58,7 +58,8 @@ fn target(number: u64, version: u64) -> PurgeTarget {
     }
 }
 
-async fn store(store: &impl Store, number: u64, version: u64) {
+/// Whether it is stored: a purge of another key that is under way may have it refused.
+async fn store(store: &impl Store, number: u64, version: u64) -> bool {
     let key = key(number);
     let expected = store.expect(&key);
     let fence = match expected.fence() {
@@ -68,16 +69,17 @@ async fn store(store: &impl Store, number: u64, version: u64) {
     let content = Bytes::from(content(number, version));
     if content.len() < 65_536 {
         let response = StoredResponse::new(head(), Payload::from_bytes(content));
-        store.put(&key, response, fence).await.unwrap();
-        return;
+        return store.put(&key, response, fence).await.unwrap() == PutOutcome::Stored;
     }
-    let BeginOutcome::Writer(mut writer) = store.begin(&key, None, fence).await.unwrap() else {
-        panic!("no writer");
+    let mut writer = match store.begin(&key, None, fence).await.unwrap() {
+        BeginOutcome::Writer(writer) => writer,
+        BeginOutcome::Refused(PutOutcome::Superseded) => return false,
+        other => panic!("{other:?}"),
     };
     for at in (0..content.len()).step_by(65_536) {
         let _ = writer.write(content.slice(at..content.len().min(at + 65_536))).await.unwrap();
     }
-    writer.commit(head(), None).await.unwrap();
+    writer.commit(head(), None).await.unwrap() == PutOutcome::Stored
 }
 
 /// Stores and purges until it is killed. Each line says of a key that nothing is there up to a version.
@@ -102,14 +104,18 @@ async fn work<S: Store + Clone>(all: S, first: u64) {
     let tasks = (0..KEYS).map(|number| {
         let all = all.clone();
         tokio::spawn(async move {
+            let mut last = found(&all, number).await;
             for version in first.. {
-                store(&all, number, version).await;
-                if let Some(found) = found(&all, number).await {
-                    assert_eq!(found, version, "nobody else stores under {number}");
+                if store(&all, number, version).await {
+                    last = Some(version);
                 }
+                let found = async || found(&all, number).await;
+                let now = found().await;
+                assert!(now.is_none() || now == last, "{now:?} is found, not {last:?}");
                 if version % 5 == number % 5 {
                     all.invalidate(&[target(number, version)], PurgeMode::Remove).await.unwrap();
-                    assert_eq!(found(&all, number).await, None, "{number} was purged");
+                    assert_eq!(found().await, None, "{number} was purged");
+                    last = None;
                     // In one piece, with a line of its own: the harness prints, too.
                     use std::io::Write;
                     std::io::stdout()
