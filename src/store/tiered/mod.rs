@@ -66,7 +66,8 @@ const IN_BACKGROUND: u32 = 64;
 /// # let _ = layer;
 /// ```
 ///
-/// The near store has to give content back as it got it: in memory, or for the far store to open.
+/// The near store answers without waiting, so it is one in memory. One that waits ([`StoreLimits::waits`]) is asked together with the far
+/// one, and saves nothing.
 pub struct TieredStore<N, F> {
     inner: Arc<Inner<N, F>>,
 }
@@ -127,7 +128,8 @@ impl<N: Store, F: Store> TieredStore<N, F> {
         Self::with(near, far, limits, Link::Own(log), |_, _| false)
     }
 
-    /// A near store before one whose log of purges tells what other nodes purge. It is followed in a task, which begins when the
+    /// A near store before one whose log of purges tells what other nodes purge. What the near store has from before goes, as it has not
+    /// heard of purges since. The log is followed in a task, which begins when the
     /// tier is made or first used in a runtime, and ends with the tier.
     pub fn following(near: N, far: F, limits: TierLimits) -> Self
     where

@@ -48,7 +48,14 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         content: RemoteContent,
         range: Option<ByteRange>,
     ) -> Result<Option<StoredBody>, StoreError> {
-        self.inner.far.open(key, content, range).await
+        let Inner { near, far, .. } = &*self.inner;
+        // What is near has its content with it, or in a place of the near store's or of the far one's.
+        if near.store().limits().waits
+            && let Some(body) = near.store().open(key, content, range).await?
+        {
+            return Ok(Some(body));
+        }
+        far.open(key, content, range).await
     }
 
     /// The log remembers.
