@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::level::LevelFence;
+use super::level::{LevelFence, is_same};
 use super::turns::Writing;
 use super::{Inner, Link};
 use crate::entry::key::CacheKey;
-use crate::entry::{Levels, StoredResponse};
+use crate::entry::{Levels, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::runtime::Runtime;
 use crate::store::log::Verdict;
-use crate::store::{Fence, PutOutcome, Store, StoredId};
+use crate::store::{Fence, PutOutcome, Store, Stored, StoredId};
 
 impl<N: Store, F: Store> Inner<N, F> {
     /// What may answer for other queries is judged by its fence for each of them, and stays with the fence that it has far.
@@ -133,6 +133,45 @@ impl<N: Store, F: Store> Inner<N, F> {
         let mut head = response.head().clone();
         head.near_until = self.near_until(&head);
         self.near.store().freshen(key, of, head, near_fence.fence()).await
+    }
+
+    /// [`Store::freshen`] with the fence that the response was found with: `None` where it is another one. It is that of one level and
+    /// says nothing in the other, or of the log. So each level judges what it has by its own.
+    pub(super) async fn freshen_as_found(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        near: Option<&Stored>,
+        head: &ResponseHead,
+        fence: Fence,
+    ) -> Result<Option<PutOutcome>, StoreError> {
+        let is_found_far = near.is_none() && self.is_own() && !self.replica.has_given(fence);
+        if !(is_found_far || near.is_some_and(|near| near.fence == fence)) {
+            return Ok(None);
+        }
+        let found = self.far.get(key).await?;
+        let is_it = |far: &&Stored| match near {
+            Some(near) => is_same(&far.response, &near.response),
+            None => far.id == self.far_id(of) && far.fence == fence,
+        };
+        let outcome = match found.variants.iter().find(is_it) {
+            Some(far) => {
+                let outcome = self.far.freshen(key, far.id, head.clone(), far.fence).await?;
+                if outcome == PutOutcome::Stored {
+                    self.forget_key(key).await;
+                }
+                outcome
+            }
+            None => match near {
+                Some(near) => {
+                    let mut head = head.clone();
+                    head.near_until = near.response.head().near_until;
+                    self.near.store().freshen(key, of, head, fence).await?
+                }
+                None => PutOutcome::Superseded,
+            },
+        };
+        Ok(Some(outcome))
     }
 
     /// Announces what is going to be near before it is far; `false` where it has been purged.

@@ -158,6 +158,9 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         {
             return Ok(PutOutcome::Superseded);
         }
+        if let Some(outcome) = inner.freshen_as_found(key, of, near, &head, fence).await? {
+            return Ok(outcome);
+        }
         let is_near_alone = near.is_some() && head.levels() == Levels::Near;
         if inner.is_own() || is_near_alone {
             let far = match near {
