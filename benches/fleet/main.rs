@@ -17,6 +17,10 @@
 #[path = "../../tests/it/support/file.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
 mod file;
+#[path = "../support/pages.rs"]
+mod pages;
+#[path = "../support/report.rs"]
+mod report;
 #[path = "../../tests/it/support/servers.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
 mod servers;
@@ -26,59 +30,14 @@ mod hits;
 mod near;
 mod purges;
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::process::ExitCode;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use http_body_util::{Empty, Full};
-use larder::CacheKey;
 use larder::store::{RedisConfig, RedisStore};
-use tokio::runtime::{Builder, Runtime};
-use tower::Service;
 
+use pages::{Pages, key, request, runtime};
+use report::{Report, median, share};
 use servers::{Kind, Server};
-
-/// Figures, and how many of them miss their goals.
-struct Report {
-    is_quick: bool,
-    missed: usize,
-}
-
-impl Report {
-    /// A figure; `None` where it has no goal.
-    fn line(&mut self, what: &str, figure: &str, goal: Option<(&str, bool)>) {
-        let goal = goal.filter(|_| !self.is_quick);
-        let said = match goal {
-            None => String::new(),
-            Some((goal, true)) => format!("goal {goal}"),
-            Some((goal, false)) => format!("goal {goal}: MISSED"),
-        };
-        self.missed += usize::from(goal.is_some_and(|(_, is_met)| !is_met));
-        println!("{what:<58} {figure:<40} {said}");
-    }
-}
-
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    share(values, 0.5)
-}
-
-/// The value that this share of them does not exceed.
-fn share(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
-    let mut values: Vec<_> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    let at = (values.len() as f64 * share) as usize;
-    values[at.min(values.len() - 1)]
-}
-
-/// One worker, and this thread, which waits for it or does what is measured without waiting.
-fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-}
 
 /// A store of a namespace of its own, where it is not given another one's.
 fn store(server: &Server, namespace: &str) -> RedisStore {
@@ -89,64 +48,6 @@ fn config(server: &Server, namespace: &str) -> RedisConfig {
     // A machine that is busy with something else is no reason for misses.
     let config: RedisConfig = server.url().parse().unwrap();
     config.namespace(namespace).deadline(Duration::from_secs(5))
-}
-
-/// The service: a page of six fields, at once or after a while.
-#[derive(Clone)]
-struct Pages {
-    content: Bytes,
-    delay: Duration,
-}
-
-impl Pages {
-    fn of(kib: usize) -> Self {
-        Self { content: vec![b'x'; kib * 1024].into(), delay: Duration::ZERO }
-    }
-}
-
-impl Service<Request<Empty<Bytes>>> for Pages {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<Empty<Bytes>>) -> Self::Future {
-        let response = Response::builder()
-            .header("content-type", "text/html; charset=utf-8")
-            .header("content-length", self.content.len())
-            .header("cache-control", "max-age=3600")
-            .header("etag", "\"33a64df551425fcc55e4d42a148795d9f25f89d4\"")
-            .header("last-modified", "Mon, 21 Sep 2026 14:00:00 GMT")
-            .header("vary", "accept-encoding")
-            .body(Full::new(self.content.clone()))
-            .unwrap();
-        let delay = self.delay;
-        Box::pin(async move {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
-            Ok(response)
-        })
-    }
-}
-
-fn request(path: &str) -> Request<Empty<Bytes>> {
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = path.parse().unwrap();
-    let headers = request.headers_mut();
-    headers.insert("host", HeaderValue::from_static("www.example.com"));
-    headers.insert("accept", HeaderValue::from_static("*/*"));
-    headers.insert("accept-encoding", HeaderValue::from_static("gzip, br"));
-    headers.insert("user-agent", HeaderValue::from_static("bench/1.0"));
-    request
-}
-
-/// That of a request for the path.
-fn key(path: &str) -> CacheKey {
-    CacheKey::from_uri(&format!("http://www.example.com{path}").parse().unwrap()).unwrap()
 }
 
 fn main() -> ExitCode {
@@ -165,17 +66,10 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let is_quick = words.contains(&"--quick") || !words.contains(&"--bench");
-    let mut report = Report { is_quick, missed: 0 };
+    let mut report = Report::new(&words);
     hits::report(&Server::start(Kind::Redis), &mut report);
     near::report(&Server::start(Kind::Redis), &mut report);
     purges::report(&Server::start(Kind::Redis), &mut report);
     failing::report(&mut report);
-    match report.missed {
-        0 => ExitCode::SUCCESS,
-        missed => {
-            println!("\n{missed} figures are off");
-            ExitCode::FAILURE
-        }
-    }
+    report.end()
 }

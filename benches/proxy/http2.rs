@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::{AUTHORITY, PATH, Until};
+use crate::PATH;
+use crate::http1::{AUTHORITY, Until};
 
 pub const CONNECTIONS: usize = 4;
 const STREAMS: u64 = 16;

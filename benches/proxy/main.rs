@@ -25,8 +25,16 @@
 //! - `-- load http1|http2 ADDRESS REQUESTS` sends that many requests.
 #![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub)]
 
+#[path = "../support/http1.rs"]
 mod http1;
 mod http2;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/report.rs"]
+#[allow(dead_code, reason = "another bench uses all of it")]
+mod report;
+#[path = "../support/serve.rs"]
+mod serve;
 mod servers;
 
 use std::net::SocketAddr;
@@ -36,7 +44,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::servers::Server;
+use crate::http1::Until;
+use crate::process::Server;
+use crate::report::median;
 
 /// The least throughput of the proxy, in times of the bare server's.
 const GOAL: f64 = 0.92;
@@ -49,25 +59,7 @@ const ROUNDS: usize = 21;
 const ROUND: Duration = Duration::from_millis(400);
 
 /// What all clients ask for.
-const AUTHORITY: &str = "www.example.com";
 const PATH: &str = "/articles/some-article?page=2";
-
-/// When a connection stops sending requests.
-#[derive(Clone, Copy)]
-enum Until {
-    Requests(u64),
-    Time(Instant),
-}
-
-impl Until {
-    /// Whether one more request is to be sent after so many.
-    fn goes_on(self, sent: u64) -> bool {
-        match self {
-            Self::Requests(requests) => sent < requests,
-            Self::Time(end) => Instant::now() < end,
-        }
-    }
-}
 
 /// Connections of one version of HTTP to one server.
 enum Connections {
@@ -81,7 +73,7 @@ impl Connections {
             Version::Http1 => {
                 let mut connections = Vec::new();
                 for _ in 0..http1::CONNECTIONS {
-                    connections.push(http1::Connection::open(address).await);
+                    connections.push(http1::Connection::open(address, PATH, CONTENT).await);
                 }
                 Self::Http1(connections)
             }
@@ -186,13 +178,13 @@ fn load(version: Version, address: SocketAddr, requests: u64) {
 }
 
 fn compare() -> ExitCode {
-    servers::pin_this_process();
-    let origin = Server::start("origin", servers::this(), &["origin"]);
+    process::pin_this_process();
+    let origin = Server::start("origin", process::this(), &["origin"]);
     let upstream = format!("http://{}", origin.address);
     let proxy = ["proxy", "--workers", "1", "--listen", "127.0.0.1:0", "--upstream", &upstream];
     let proxy = Server::start("proxy", servers::example(), &proxy);
     let address = proxy.address.to_string();
-    let [bare, layer] = ["bare", "layer"].map(|name| Server::start(name, servers::this(), &[name, &address]));
+    let [bare, layer] = ["bare", "layer"].map(|name| Server::start(name, process::this(), &[name, &address]));
     println!("{}\n", servers::hit(proxy.address));
     let servers = [bare, layer, proxy];
     println!(
@@ -258,10 +250,4 @@ async fn run(server: &Server, connections: &mut Connections) -> Round {
     let (cpu, begun) = (server.cpu_time(), Instant::now());
     let requests = connections.run(Until::Time(begun + ROUND)).await;
     Round { cpu: server.cpu_time() - cpu, requests, took: begun.elapsed() }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -1,80 +1,24 @@
-//! The servers: each is a process of its own, so that its processor time is its own.
+//! What the servers are.
 
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::fmt;
 use std::future::{Ready, ready};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use larder::CacheBuilder;
-use tokio::net::TcpListener;
-use tower::{BoxError, Layer, Service};
+use tokio::runtime::{Builder, Runtime};
+use tower::{Layer, Service};
 
-use crate::{CONTENT, http1};
-
-/// The core of the servers, and that of the clients.
-const SERVERS: &str = "0";
-const CLIENTS: &str = "1";
-
-/// A server's process, which ends with this.
-pub struct Server {
-    pub address: SocketAddr,
-    pub name: &'static str,
-    process: Child,
-}
-
-impl Server {
-    /// Starts a program that prints `http://ADDRESS` in its first line.
-    pub fn start(name: &'static str, program: PathBuf, arguments: &[&str]) -> Self {
-        // Each of these runs the rest of the command line in its own place.
-        let mut words: Vec<OsString> = Vec::new();
-        if is_pinned() {
-            words.extend(["taskset", "--cpu-list", SERVERS].map(Into::into));
-        }
-        if has("setpriv") {
-            words.extend(["setpriv", "--pdeathsig", "KILL"].map(Into::into)); // when this process is killed
-        }
-        words.push(program.into());
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
-        let mut process = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("http://"));
-        Self { address: address.unwrap().parse().unwrap(), name, process }
-    }
-
-    /// The processor time of the process so far, in hundredths of a second; zero where the system does not say it.
-    pub fn cpu_time(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap_or_default();
-        // The fields after the name, which is in brackets, begin with the third: utime and stime are 14 and 15.
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
-        fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// This program.
-pub fn this() -> PathBuf {
-    std::env::current_exe().unwrap()
-}
+use crate::process::this;
+use crate::serve::serve;
+use crate::{CONTENT, PATH, http1};
 
 /// The example proxy, built anew where cargo has started this bench.
 pub fn example() -> PathBuf {
@@ -92,24 +36,6 @@ pub fn example() -> PathBuf {
         "build the example first: cargo build --release --features admin,metrics,redis,redis-tls,serde,viewer --example origin_proxy"
     );
     path
-}
-
-fn is_pinned() -> bool {
-    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) && has("taskset")
-}
-
-fn has(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
-/// Keeps the clients, and what is started from here on without a core of its own, on the clients' core.
-pub fn pin_this_process() {
-    let id = std::process::id().to_string();
-    if is_pinned() {
-        let mut taskset = Command::new("taskset");
-        taskset.args(["--cpu-list", "--pid", CLIENTS, &id]).stdout(Stdio::null());
-        assert!(taskset.status().unwrap().success(), "the clients have a core");
-    }
 }
 
 /// A response as it was read.
@@ -137,7 +63,7 @@ pub fn hit(address: SocketAddr) -> Hit {
 }
 
 fn ask(stream: &mut TcpStream) -> Hit {
-    stream.write_all(&http1::request()).unwrap();
+    stream.write_all(&http1::request(PATH)).unwrap();
     let mut response = Vec::new();
     let head = loop {
         let mut buffer = [0; 4096];
@@ -169,12 +95,15 @@ pub fn origin() {
         ("vary", "accept-encoding"),
     ];
     let fields = fields.map(|(name, value)| (HeaderName::from_static(name), value)).to_vec();
-    serve(ByHand(Hit { content: Bytes::from_static(&[b'x'; CONTENT]), fields, status: StatusCode::OK }));
+    serve(
+        &one_worker(),
+        ByHand(Hit { content: Bytes::from_static(&[b'x'; CONTENT]), fields, status: StatusCode::OK }),
+    );
 }
 
 /// Answers as what is at `address`.
 pub fn bare(address: SocketAddr) {
-    serve(ByHand(hit(address)));
+    serve(&one_worker(), ByHand(hit(address)));
 }
 
 /// The cache alone, in front of a service that answers as what is at `address`.
@@ -182,7 +111,7 @@ pub fn layer(address: SocketAddr) {
     let mut hit = hit(address);
     let own = [header::AGE.as_str(), "cache-status", "x-cache"];
     hit.fields.retain(|(name, _)| !own.contains(&name.as_str()));
-    serve(CacheBuilder::default().x_cache(true).build().layer(ByHand(hit)));
+    serve(&one_worker(), CacheBuilder::default().x_cache(true).build().layer(ByHand(hit)));
 }
 
 /// The service: it builds its response anew each time, as a handler does.
@@ -208,27 +137,7 @@ impl<B> Service<Request<B>> for ByHand {
     }
 }
 
-/// Serves with as many workers as the proxy has.
-fn serve<S, B>(service: S)
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        println!("http://{}", listener.local_addr().unwrap());
-        let builder = Builder::new(TokioExecutor::new());
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            let service = TowerToHyperService::new(service.clone());
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            tokio::spawn(async move { drop(connection.await) });
-        }
-    });
+/// As many workers as the proxy has.
+fn one_worker() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::DiskStore;
 use super::core::Core;
 use super::error::{Cause, DiskError};
-use super::folder::Folder;
+use super::folder::{Folder, FolderLock};
 use super::index::Index;
 use super::inner::{Inner, Settings, writers};
 use super::jobs::{Jobs, run};
@@ -101,7 +101,7 @@ impl DiskStoreBuilder {
         Ok(DiskStore { core: core.clone(), guarded: Arc::new(Guarded::new(core, limits)) })
     }
 
-    fn open_folder(self) -> Result<(Self, Folder, std::fs::File, Opened), Cause> {
+    fn open_folder(self) -> Result<(Self, Folder, FolderLock, Opened), Cause> {
         let folder = Folder::new(Path::new(&self.path), self.sync);
         folder.make()?;
         let lock = folder.lock()?.ok_or(Cause::InUse)?;
@@ -113,7 +113,7 @@ impl DiskStoreBuilder {
     fn count(
         self,
         folder: Folder,
-        lock: std::fs::File,
+        lock: FolderLock,
         namer: Namer,
         purges: Purges,
     ) -> Result<Arc<Inner>, Cause> {

@@ -11,6 +11,8 @@
 //! Readers have a file open or don't find it. They never see one that is being written, and none that they read changes.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt::{self, Write as _};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,18 @@ pub(super) struct Folder {
     root: PathBuf,
     /// Files are on the disk before they are found.
     sync: bool,
+}
+
+/// Nobody else has the folder open while this is there.
+pub(super) struct FolderLock(File);
+
+impl Drop for FolderLock {
+    /// Closing the file is not enough: a process that is being started has it, too, until it runs its program.
+    #[expect(clippy::incompatible_msrv, reason = "the feature `disk` needs Rust 1.90")]
+    fn drop(&mut self) {
+        // Where that fails, closing does it.
+        let _ = self.0.unlock();
+    }
 }
 
 /// A file that was found when the store was opened.
@@ -57,27 +71,37 @@ impl Folder {
         Ok(())
     }
 
-    /// `None` where another process has the store open, or this one in another place. Held until the file is closed.
+    /// `None` where another process has the store open, or this one in another place.
     #[expect(clippy::incompatible_msrv, reason = "the feature `disk` needs Rust 1.90")]
-    pub(super) fn lock(&self) -> io::Result<Option<File>> {
+    pub(super) fn lock(&self) -> io::Result<Option<FolderLock>> {
         let file = private().create(true).truncate(false).open(self.path("lock"))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(FolderLock(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
     fn place(&self, name: Name) -> PathBuf {
-        self.path("entries").join(format!("{:02x}", name.place(FOLDERS)))
+        self.entry(name, format_args!(""))
     }
 
     pub(super) fn record(&self, name: Name) -> PathBuf {
-        self.place(name).join(name.to_string())
+        self.entry(name, format_args!("{name}"))
     }
 
     pub(super) fn content(&self, name: Name, id: u128) -> PathBuf {
-        self.place(name).join(format!("{name}.{id:032x}"))
+        self.entry(name, format_args!("{name}.{id:032x}"))
+    }
+
+    /// What is in the place of a name. Each look-up makes such a path, so it is written at once.
+    fn entry(&self, name: Name, file: fmt::Arguments<'_>) -> PathBuf {
+        const LONGEST: usize = "/entries/xx/".len() + 16 + 32 + 16 + ".".len() + 32;
+        let mut path = OsString::with_capacity(self.root.as_os_str().len() + LONGEST);
+        path.push(&self.root);
+        // It fails only where its arguments do.
+        let _ = write!(path, "/entries/{:02x}/{file}", name.place(FOLDERS));
+        path.into()
     }
 
     /// A new file that nobody finds yet.
@@ -261,4 +285,24 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 /// Whether there is no room on the disk.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_although_a_process_that_is_being_started_has_its_file() {
+        let root = std::env::temp_dir().join(format!("larder-lock-{}", std::process::id()));
+        let folder = Folder::new(&root, false);
+        folder.make().expect("a folder");
+        let lock = || folder.lock().expect("a file");
+        let first = lock().expect("it is free");
+        let copy = first.0.try_clone().expect("a copy");
+        assert!(lock().is_none());
+        drop(first);
+        assert!(lock().is_some());
+        drop(copy);
+        fs::remove_dir_all(root).expect("it goes");
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::content::{Reading, bytes_of, is_damage};
-use super::folder::{Folder, Found, is_full, remove};
+use super::folder::{Folder, FolderLock, Found, is_full, remove};
 use super::index::{Content, Entry, Index};
 use super::jobs::Jobs;
 use super::name::{Name, Namer};
@@ -40,7 +40,7 @@ pub(super) struct Inner {
     pub(super) index: Arc<Index>,
     pub(super) jobs: Jobs,
     /// Held as long as anybody may write to the folder.
-    pub(super) lock: Mutex<Option<File>>,
+    pub(super) lock: Mutex<Option<FolderLock>>,
     pub(super) namer: Namer,
     pub(super) purges: Arc<Purges>,
     pub(super) settings: Settings,

@@ -2,6 +2,7 @@
 
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,7 @@ use super::jobs::begin;
 use crate::entry::key::CacheKey;
 use crate::entry::{Payload, RemoteContent, ResponseHead, StoredResponse};
 use crate::error::StoreError;
+use crate::runtime::polled_once;
 use crate::store::content::BoxFuture;
 use crate::store::{ContentWriter, Fence, PutOutcome};
 
@@ -27,56 +29,98 @@ pub(super) struct ContentFile {
     pub(super) reserved: Reserved,
 }
 
-/// Content that did not fit into a file.
-const TOO_MUCH: ControlFlow<PutOutcome> = ControlFlow::Break(PutOutcome::TooLarge);
+/// How many blocks are written at one time, while no more than that are taken.
+const TOGETHER: usize = 4;
+
+type Writing = Pin<Box<dyn Future<Output = Result<Option<ContentFile>, StoreError>> + Send>>;
+
+/// Where content is that was taken, except for what is in memory.
+enum Place {
+    File(ContentFile),
+    /// It did not fit, or could not be written.
+    Lost,
+    Nowhere,
+    Writing(Writing),
+}
 
 /// Writes blocks, and at last the record that says which content it is.
 pub(super) struct Writer {
-    /// What is not written yet: less than a block, or one block.
-    buffer: BytesMut,
+    /// Whole blocks that are not being written yet.
+    blocks: Vec<Bytes>,
     fence: Fence,
-    /// `None` as long as all of it is in the buffer, and while a block is being written.
-    file: Option<ContentFile>,
     _holding: Holding,
     inner: Arc<Inner>,
     key: CacheKey,
     length: u64,
+    place: Place,
+    /// What comes after them: less than a block.
+    rest: BytesMut,
 }
 
 impl Writer {
     pub(super) fn new(inner: &Arc<Inner>, key: &CacheKey, fence: Fence) -> Self {
         let holding = inner.purges.held.holding(inner.namer.of(key));
         let (inner, key) = (Arc::clone(inner), key.clone());
-        Self { buffer: BytesMut::new(), fence, file: None, _holding: holding, inner, key, length: 0 }
+        let (blocks, place, rest) = (Vec::new(), Place::Nowhere, BytesMut::new());
+        Self { blocks, fence, _holding: holding, inner, key, length: 0, place, rest }
     }
 
+    /// Takes content, and has it written once there is enough. It waits for what was to be written before, so no more is in memory
+    /// than that and this.
     async fn add(&mut self, data: Bytes) -> Result<ControlFlow<PutOutcome>, StoreError> {
         const ACTION: &str = "write content";
-        let is_interrupted = self.file.is_none() && self.length > self.buffer.len() as u64;
-        if is_interrupted {
-            return Err(StoreError::new(ACTION, "a write before this one was not waited for"));
-        }
+        self.inner.jobs.check(ACTION)?;
         self.length += data.len() as u64;
         if self.length > self.inner.settings.max_object {
-            return Ok(TOO_MUCH);
+            return Ok(ControlFlow::Break(PutOutcome::TooLarge));
         }
-        let mut blocks = Vec::new();
-        let mut rest = &data[..];
-        while !rest.is_empty() {
-            if self.buffer.len() == BLOCK {
-                blocks.push(self.buffer.split().freeze());
-            }
-            let (now, later) = rest.split_at(rest.len().min(BLOCK - self.buffer.len()));
-            self.buffer.extend_from_slice(now);
-            rest = later;
-        }
-        if blocks.is_empty() {
+        self.take(data);
+        if self.blocks.len() < TOGETHER {
             return Ok(ControlFlow::Continue(()));
         }
-        let (inner, file) = (Arc::clone(&self.inner), self.file.take());
-        let written = self.inner.jobs.run(ACTION, move || inner.write_blocks(file, &blocks)).await?;
-        self.file = written;
-        Ok(if self.file.is_some() { ControlFlow::Continue(()) } else { TOO_MUCH })
+        let Some(file) = self.settled().await? else {
+            return Ok(ControlFlow::Break(PutOutcome::TooLarge));
+        };
+        let (inner, blocks) = (Arc::clone(&self.inner), std::mem::take(&mut self.blocks));
+        let mut writing: Writing = Box::pin(async move {
+            let jobs = Arc::clone(&inner);
+            jobs.jobs.run(ACTION, move || inner.write_blocks(file, &blocks)).await
+        });
+        // It begins now, and goes on while nobody waits for it.
+        self.place = match polled_once(writing.as_mut()).await {
+            None => Place::Writing(writing),
+            Some(written) => written?.map_or(Place::Lost, Place::File),
+        };
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn take(&mut self, mut data: Bytes) {
+        while !data.is_empty() {
+            if self.rest.is_empty() && data.len() >= BLOCK {
+                self.blocks.push(data.split_to(BLOCK));
+                continue;
+            }
+            let part = data.split_to(data.len().min(BLOCK - self.rest.len()));
+            self.rest.extend_from_slice(&part);
+            if self.rest.len() == BLOCK {
+                self.blocks.push(self.rest.split().freeze());
+            }
+        }
+    }
+
+    /// The file, if there is one yet, when nothing is being written to it any more. `None` where what was taken is lost: for an error, it
+    /// was told before.
+    async fn settled(&mut self) -> Result<Option<Option<ContentFile>>, StoreError> {
+        if let Place::Writing(writing) = &mut self.place {
+            let written = writing.await;
+            self.place = Place::Lost;
+            return Ok(written?.map(Some));
+        }
+        Ok(match std::mem::replace(&mut self.place, Place::Lost) {
+            Place::File(file) => Some(Some(file)),
+            Place::Nowhere => Some(None),
+            Place::Lost | Place::Writing(_) => None,
+        })
     }
 
     async fn store(
@@ -84,20 +128,26 @@ impl Writer {
         head: ResponseHead,
         trailers: Option<HeaderMap>,
     ) -> Result<PutOutcome, StoreError> {
+        let Some(file) = self.settled().await? else { return Ok(PutOutcome::TooLarge) };
         let inner = Arc::clone(&self.inner);
         let work = move || {
             let inner = Arc::clone(&self.inner);
-            let last = std::mem::take(&mut self.buffer).freeze();
-            let (payload, content) = match self.file.take() {
-                None => (Payload::from_bytes(last), None),
-                Some(file) => match inner.write_blocks(Some(file), &[last])? {
+            let mut blocks = std::mem::take(&mut self.blocks);
+            blocks.push(std::mem::take(&mut self.rest).freeze());
+            let is_small = file.is_none() && self.length <= BLOCK as u64;
+            let (payload, content) = match is_small {
+                // One of the two is empty.
+                true => (
+                    Payload::from_bytes(
+                        blocks.into_iter().find(|block| !block.is_empty()).unwrap_or_default(),
+                    ),
+                    None,
+                ),
+                false => match inner.write_blocks(file, &blocks)? {
                     Some(file) => (Payload::remote(file.content), Some(file)),
                     None => return Ok(PutOutcome::TooLarge),
                 },
             };
-            if payload.len() != self.length {
-                return Err(io::Error::other("a write before this was not waited for"));
-            }
             let response = StoredResponse::new(head, payload.with_trailers(trailers));
             let new = New { content, fence: self.fence, response, replaces: Replaces::SameSelection };
             inner.write(&self.key, new)
@@ -106,10 +156,10 @@ impl Writer {
     }
 }
 
-/// A file that was not committed goes where that stops nobody.
+/// A file that was not committed goes where that stops nobody: at the end of the write, where one is under way.
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
+        if let Place::File(file) = std::mem::replace(&mut self.place, Place::Lost) {
             begin(move || drop(file));
         }
     }
