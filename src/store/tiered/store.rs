@@ -411,9 +411,15 @@ impl<N: Store, F: Store> Inner<N, F> {
         look: &Look,
     ) -> Lookup {
         let fence = if self.is_own() { fence } else { found.fence };
-        let order = self.near_now(key).await;
+        // Held until it is clear what is near.
+        let turn = look.turn();
+        let mut order = self.near_now(key).await;
+        if turn.is_some() && self.is_behind(&order, &found.variants) {
+            self.forget_key(key).await;
+            order = self.near_now(key).await;
+        }
         if let Some(near_fence) = near_fence
-            && let Some(_turn) = look.turn()
+            && turn.is_some()
             && self.is_due(key, &found.variants)
         {
             // The oldest first, so that the newest is the last that was put.
@@ -427,7 +433,12 @@ impl<N: Store, F: Store> Inner<N, F> {
         // One response has one identity: that of the near store where it is there.
         let named = |far: &Stored| match &near {
             NearNow::Open(near) => {
-                let near = near.iter().find(|near| stands_for(near, far) && !self.is_late(near));
+                // What is about to replace it may be far already, and nobody else finds that before it is near.
+                let answers = |near: &&Stored| match self.is_own() {
+                    true => is_for_same(near, far),
+                    false => stands_for(near, far),
+                };
+                let near = near.iter().find(|near| answers(near) && !self.is_late(near));
                 Some(near.cloned().unwrap_or_else(|| Stored { id: self.far_id(far.id), ..far.clone() }))
             }
             // A write has come as far as the far store. What it replaces is found near again when the purge is over.
@@ -447,6 +458,18 @@ impl<N: Store, F: Store> Inner<N, F> {
         }
         variants.truncate(self.store_limits.max_variants);
         Lookup::new(fence, Variants::new(variants))
+    }
+
+    /// Whether a write has not come as far as the near store, although it is over: it has failed half-way, or nobody has waited for its
+    /// end. For nobody else writes into the far store.
+    fn is_behind(&self, near: &NearNow, found: &[Stored]) -> bool {
+        let is_behind = |near: &Stored, far: &Stored| match near.response.head().levels() {
+            Levels::Near => !stands_for(near, far),
+            _ => !is_same(&near.response, &far.response),
+        };
+        let mut near = near.variants().iter();
+        self.is_own()
+            && near.any(|near| found.iter().any(|far| is_for_same(near, far) && is_behind(near, far)))
     }
 
     /// Whether a response is not to be found far for now, as another one is near in its place, which is closed. Where other nodes

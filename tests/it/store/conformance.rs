@@ -84,6 +84,7 @@ async fn each_flaw_of_a_store_is_found_and_named_and_each_rule_finds_one() {
             &[
                 "a_freshening_and_a_purge_in_any_order_leave_nothing_old",
                 "a_freshening_from_before_a_soft_purge_leaves_it_stale",
+                "a_response_is_freshened_with_its_own_fence",
             ],
         ),
         (
