@@ -33,6 +33,10 @@ impl BodyError {
         }
     }
 
+    pub(crate) fn failure(&self) -> &Failure {
+        &self.0
+    }
+
     /// The error of content that a store has opened, as one of the store.
     pub(crate) fn as_store_error(&self, with: impl FnOnce(&StoreError)) {
         if let Failure::Inner(error) = &self.0
@@ -77,6 +81,7 @@ enum StoreFailure {
     CircuitOpen,
     Other(BoxError),
     TimedOut(Duration),
+    Unreachable(BoxError),
 }
 
 impl fmt::Display for StoreError {
@@ -86,7 +91,7 @@ impl fmt::Display for StoreError {
             StoreFailure::CircuitOpen => {
                 f.write_str("it has failed too often of late, and is not called for a moment")
             }
-            StoreFailure::Other(error) => error.fmt(f),
+            StoreFailure::Other(error) | StoreFailure::Unreachable(error) => error.fmt(f),
             StoreFailure::TimedOut(limit) => write!(f, "it took longer than {limit:?}"),
         }
     }
@@ -95,7 +100,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.cause {
-            StoreFailure::Other(error) => Some(&**error),
+            StoreFailure::Other(error) | StoreFailure::Unreachable(error) => Some(&**error),
             StoreFailure::CircuitOpen | StoreFailure::TimedOut(_) => None,
         }
     }
@@ -110,6 +115,12 @@ impl StoreError {
     /// The store has not answered in time.
     pub fn timed_out(action: &'static str, limit: Duration) -> Self {
         Self { action, cause: StoreFailure::TimedOut(limit) }
+    }
+
+    /// The store could not be reached, which says nothing of what it has: content that breaks off for this reason is asked for again,
+    /// and other content that breaks off is not.
+    pub fn unreachable(action: &'static str, source: impl Into<BoxError>) -> Self {
+        Self { action, cause: StoreFailure::Unreachable(source.into()) }
     }
 
     pub(crate) fn circuit_open(action: &'static str) -> Self {
@@ -129,6 +140,16 @@ impl StoreError {
     /// Whether the store has not answered in time.
     pub fn is_timeout(&self) -> bool {
         matches!(self.cause, StoreFailure::TimedOut(_))
+    }
+
+    /// Whether the store could not be reached ([`StoreError::unreachable`]).
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self.cause, StoreFailure::Unreachable(_))
+    }
+
+    /// Whether it says something of what the store has, and not only of the way there.
+    pub(crate) fn is_of_content(&self) -> bool {
+        matches!(self.cause, StoreFailure::Other(_))
     }
 
     /// The time within which the store has not answered.

@@ -14,6 +14,7 @@ use crate::body::pump::Unwritten;
 use crate::body::stored::Watched;
 use crate::collapse::Collapser;
 use crate::collapse::background::BackgroundValidations;
+use crate::collapse::broken_contents::BrokenContents;
 use crate::collapse::key_memory::KeyMemory;
 use crate::collapse::purge_state::PurgeCount;
 use crate::collapse::slices::SliceMemory;
@@ -53,20 +54,30 @@ impl<S: Store> Shared<S> {
     }
 
     /// Opens remote content; `None` where it is gone, or the store fails. Content that does not come to its end is a failure,
-    /// too, and reported when it breaks off.
+    /// too, and reported when it breaks off; it is gone from then on, unless the store could not be reached.
     pub(crate) async fn open(
         &self,
         key: &CacheKey,
         content: RemoteContent,
         range: Option<ByteRange>,
     ) -> Option<StoredBody> {
+        let (broken, clock) = (Arc::clone(&self.core.broken), self.core.clock.clone());
+        let name = broken.name(key, content);
+        if broken.has(name, || clock.now()) {
+            return None;
+        }
         let body = self.reported(self.store.open(key, content, range).await)??;
-        let Some(observer) = self.core.reporter.observer.clone() else {
-            return Some(body);
-        };
+        let observer = self.core.reporter.observer.clone();
         let length = range.map_or(content.length, |range| range.len());
         let watched = Watched::new(body, length, move |error| {
-            error.as_store_error(|error| observer.event(&Event::StoreFailed { error }));
+            error.as_store_error(|error| {
+                if error.is_of_content() {
+                    broken.remember(name, clock.now());
+                }
+                if let Some(observer) = observer {
+                    observer.event(&Event::StoreFailed { error });
+                }
+            });
         });
         Some(StoredBody::new(watched))
     }
@@ -263,6 +274,7 @@ impl Default for Config {
 pub(crate) struct Core {
     pub(crate) aliases: QueryAliases,
     pub(crate) background: BackgroundValidations,
+    broken: Arc<BrokenContents>,
     pub(crate) clock: Clock,
     pub(crate) collapser: Arc<Collapser>,
     pub(crate) enabled: bool,
@@ -312,6 +324,7 @@ impl Core {
         Self {
             aliases: QueryAliases::default(),
             background: BackgroundValidations::default(),
+            broken: Arc::default(),
             clock,
             collapser: Arc::new(Collapser::new(Arc::clone(&gauges))),
             enabled,

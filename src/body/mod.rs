@@ -6,6 +6,7 @@ pub(crate) mod length;
 pub(crate) mod passing;
 pub(crate) mod prefetch;
 pub(crate) mod pump;
+pub(crate) mod resumed;
 pub(crate) mod stored;
 
 mod large;

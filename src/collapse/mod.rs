@@ -4,6 +4,7 @@
 //! leaves, a panic), every follower learns of it, and the key becomes free.
 
 pub(crate) mod background;
+pub(crate) mod broken_contents;
 mod call;
 pub(crate) mod key_memory;
 mod not_shared;

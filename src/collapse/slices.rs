@@ -15,6 +15,8 @@ use crate::store::Fence;
 const MOST: usize = 16_384;
 /// For how long something is asked for as a whole, once slices of it were of no use.
 const WHOLE: Duration = Duration::from_secs(30);
+/// `Age` has no fractions of a second.
+const SECOND: Duration = Duration::from_secs(1);
 /// Two changes of one representation within this time mean that its origin has two versions of it at once.
 const CHANGING: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,12 @@ pub(crate) struct Confirmation {
     pub(crate) until: SystemTime,
 }
 
+impl Confirmation {
+    fn said_at(&self) -> SystemTime {
+        self.noted.checked_sub(self.age).unwrap_or(self.noted)
+    }
+}
+
 impl Default for SliceMemory {
     fn default() -> Self {
         Self {
@@ -57,17 +65,21 @@ impl SliceMemory {
         (self.names.of(key), self.hasher.hash_one(validator))
     }
 
-    /// Notes that a representation is fresh. Where it was answered from what is stored, the origin has said nothing new: `new` has
-    /// the default fence. Returns the fence of the origin's word.
+    /// Notes for how long a representation is fresh. Where it was answered from what is stored, `new` has the default fence, and
+    /// what the origin has said of another slice since then holds. Returns the fence of the origin's word.
     pub(crate) fn confirm(&self, key: &CacheKey, validator: &[u8], new: Confirmation) -> Fence {
         let name = self.name(key, validator);
-        let fence = match self.confirmed.get(&name) {
-            Some(earlier) if new.fence == Fence::default() => earlier.fence,
-            _ => new.fence,
-        };
-        if new.until > new.noted {
-            self.confirmed.insert(name, Confirmation { fence, ..new });
+        let mut fence = new.fence;
+        if fence == Fence::default()
+            && let Some(earlier) = self.confirmed.get(&name)
+        {
+            fence = earlier.fence;
+            if new.said_at() <= earlier.said_at() + SECOND {
+                return fence;
+            }
         }
+        // Also where it is not fresh: something older may say that it is.
+        self.confirmed.insert(name, Confirmation { fence, ..new });
         fence
     }
 
@@ -128,20 +140,34 @@ mod tests {
         assert_eq!(memory.confirmed(&key(), b"\"b\"", at(0)), None);
         let before = SystemTime::UNIX_EPOCH;
         assert_eq!(memory.confirmed(&key(), b"\"a\"", before), None, "the clock was set back");
-        memory.confirm(&key(), b"\"a\"", confirmation(60, 60));
-        assert_eq!(memory.confirmed(&key(), b"\"a\"", at(60)), None, "it was not fresh when it came");
+        memory.confirm(&key(), b"\"a\"", confirmation(1, 1));
+        assert_eq!(
+            memory.confirmed(&key(), b"\"a\"", at(1)),
+            None,
+            "it has to be validated each time by now"
+        );
     }
 
     #[test]
     fn ra4_a_hit_is_no_news_of_the_origin() {
         let memory = SliceMemory::default();
-        let hit = |noted| Confirmation { fence: Fence::default(), ..confirmation(noted, 60) };
+        let hit = |noted| {
+            let age = Duration::from_secs(noted);
+            Confirmation { age, fence: Fence::default(), ..confirmation(noted, 60) }
+        };
         let confirm = |new| memory.confirm(&key(), b"\"a\"", new);
         assert_eq!(confirm(hit(0)), Fence::default());
         assert_eq!(confirm(confirmation(5, 60)), Fence::from_bits(5));
         assert_eq!(confirm(hit(10)), Fence::from_bits(5));
-        let confirmed = memory.confirmed(&key(), b"\"a\"", at(10));
-        assert_eq!(confirmed, Some(Confirmation { fence: Fence::from_bits(5), ..confirmation(10, 60) }));
+        // A slice that was received earlier may count as fresh for longer.
+        assert_eq!(confirm(Confirmation { until: at(3_600), ..hit(10) }), Fence::from_bits(5));
+        assert_eq!(memory.confirmed(&key(), b"\"a\"", at(10)), Some(confirmation(5, 60)));
+        assert_eq!(memory.confirmed(&key(), b"\"a\"", at(60)), None);
+        // It was validated in the background meanwhile.
+        let validated = Confirmation { age: Duration::ZERO, until: at(130), ..hit(70) };
+        assert_eq!(confirm(validated), Fence::from_bits(5));
+        let expected = Confirmation { fence: Fence::from_bits(5), ..validated };
+        assert_eq!(memory.confirmed(&key(), b"\"a\"", at(70)), Some(expected));
     }
 
     #[test]

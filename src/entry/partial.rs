@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, response};
 
@@ -16,7 +16,7 @@ use crate::entry::{Part, Payload, ResponseHead, StoredResponse};
 use crate::semantics::answer::{self, content_range};
 use crate::semantics::coding;
 use crate::semantics::fields::{RequestFields, remove_content_digests};
-use crate::semantics::parts::Extent;
+use crate::semantics::parts::{Extent, strong_validator};
 use crate::semantics::range::{self, Asked, ByteRange};
 use crate::semantics::reuse::Coverage;
 use crate::semantics::validation::{self, Validators};
@@ -223,13 +223,103 @@ fn ask(head: &ResponseHead, extent: &Extent, request: &HeaderMap, fields: Reques
     if fields.range { asked(head, request, extent.length()) } else { Asked::Everything }
 }
 
+/// Bytes of a representation that are asked for under its strong validator (RFC 9110 13.1.5).
+pub(crate) struct Missing {
+    /// Of the whole.
+    length: u64,
+    range: ByteRange,
+    validator: HeaderValue,
+}
+
+impl Missing {
+    /// What an answer gets of a stored response, to be asked for where the store can't give it to its end; `None` where nothing says
+    /// which bytes of which representation these are. `others` are stored under the same key.
+    pub(crate) fn of<'a>(
+        stored: &StoredResponse,
+        needed: &Needed,
+        mut others: impl Iterator<Item = &'a ResponseHead>,
+    ) -> Option<Self> {
+        let head = stored.head();
+        let (length, range) = match (head.part(), needed) {
+            (None, Needed::Whole) => (stored.payload().len(), None),
+            (None, Needed::Ranges(ranges)) => (stored.payload().len(), Some(ranges)),
+            (Some(Part::Bytes(extent)), Needed::Ranges(ranges)) => (extent.length(), Some(ranges)),
+            _ => return None,
+        };
+        let range = match (range.map(Vec::as_slice), head.part()) {
+            (None, _) => ByteRange { first: 0, last: length.checked_sub(1)? },
+            (Some([range]), Some(Part::Bytes(extent))) => extent.range_at(*range)?,
+            (Some([range]), _) => *range,
+            (Some(_), _) => return None,
+        };
+        let own = head.validators();
+        let validator = strong_validator(own.etag, own.last_modified, head.reuse().date)?;
+        // Of a coding, a date is that of the plain content.
+        let is_of_it = own.etag.is_some() || head.date_of_parts().is_some();
+        let is_of_others = |other: &ResponseHead| {
+            own.is_shared_with(other.validators()) && !coding::is_same(head.coding(), other.coding())
+        };
+        let is_whole = head.part().is_none();
+        let identifies = is_of_it && !head.may_share_validator() && !others.any(is_of_others);
+        let is_sent = !is_whole || head.status() == StatusCode::OK;
+        let validator = HeaderValue::from_bytes(validator).ok().filter(|_| identifies && is_sent)?;
+        Some(Self { length, range, validator })
+    }
+
+    /// What is missing when the first bytes are there.
+    #[must_use]
+    pub(crate) fn after(mut self, bytes: u64) -> Self {
+        self.range.first = self.range.first.saturating_add(bytes);
+        self
+    }
+
+    /// How many bytes are missing.
+    pub(crate) fn len(&self) -> u64 {
+        self.range.len()
+    }
+
+    /// Makes a request ask for what is missing, of this representation only.
+    pub(crate) fn ask(&self, headers: &mut HeaderMap) {
+        validation::remove_conditions(headers);
+        let ByteRange { first, last } = self.range;
+        let range =
+            if last + 1 == self.length { format!("bytes={first}-") } else { format!("bytes={first}-{last}") };
+        headers.insert(header::RANGE, value(range));
+        headers.insert(header::IF_RANGE, self.validator.clone());
+    }
+
+    /// Whether a 206 has exactly these bytes, of a representation with this coding.
+    pub(crate) fn is_in(&self, response: &HeaderMap, coding: Option<&[u8]>) -> bool {
+        let is_range = Extent::of(response)
+            .is_some_and(|extent| extent.length() == self.length && extent.parts() == [self.range]);
+        // It may leave out what its recipient has (15.3.7.1).
+        let told_coding = response.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        let is_in_coding = told_coding.is_none() || coding::is_same(told_coding, coding);
+        let told = response.get(self.field());
+        // RFC 9110 15.3.7: a 206 always has the tag, and may omit a date that `If-Range` carried.
+        let is_same = told.map_or(self.is_by_date(), |told| *told == self.validator);
+        is_range && is_in_coding && is_same
+    }
+
+    /// Whether a 206 says itself of which representation it is.
+    pub(crate) fn is_named_in(&self, response: &HeaderMap) -> bool {
+        response.contains_key(self.field())
+    }
+
+    fn is_by_date(&self) -> bool {
+        !self.validator.as_bytes().starts_with(b"\"")
+    }
+
+    fn field(&self) -> HeaderName {
+        if self.is_by_date() { header::LAST_MODIFIED } else { header::ETAG }
+    }
+}
+
 /// A stored part that is to be completed: what is asked for, and what of it is missing.
 pub(crate) struct Completion {
     /// The client asked for a range, and gets a 206.
     is_range: bool,
-    length: u64,
-    missing: ByteRange,
-    validator: HeaderValue,
+    missing: Missing,
     wanted: ByteRange,
 }
 
@@ -249,9 +339,9 @@ impl Completion {
             },
             Asked::Unsatisfiable => return None,
         };
-        let missing = extent.missing(wanted)?;
+        let range = extent.missing(wanted)?;
         let validator = HeaderValue::from_bytes(head.strong_validator()?).ok()?;
-        Some(Self { is_range, length, missing, validator, wanted })
+        Some(Self { is_range, missing: Missing { length, range, validator }, wanted })
     }
 
     /// Whether the client asked for a range, so that any 206 is an answer to it.
@@ -259,14 +349,9 @@ impl Completion {
         self.is_range
     }
 
-    /// Makes a request ask for what is missing, of this representation only (RFC 9110 13.1.5).
-    pub(crate) fn set_range(&self, headers: &mut HeaderMap) {
-        validation::remove_conditions(headers);
-        let ByteRange { first, last } = self.missing;
-        let range =
-            if last + 1 == self.length { format!("bytes={first}-") } else { format!("bytes={first}-{last}") };
-        headers.insert(header::RANGE, value(range));
-        headers.insert(header::IF_RANGE, self.validator.clone());
+    /// What is missing.
+    pub(crate) fn missing(&self) -> &Missing {
+        &self.missing
     }
 
     /// Turns the fields and the status of a 206 with the missing bytes into those that the inner service would have
@@ -277,44 +362,28 @@ impl Completion {
         remove_content_digests(&mut parts.headers);
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.wanted.len()));
         if self.is_range {
-            parts.headers.insert(header::CONTENT_RANGE, content_range(self.wanted, self.length));
+            parts.headers.insert(header::CONTENT_RANGE, content_range(self.wanted, self.missing.length));
         } else {
             parts.status = StatusCode::OK;
         }
     }
 
-    /// How many bytes are missing.
-    pub(crate) fn missing(&self) -> u64 {
-        self.missing.len()
-    }
-
     /// The stored bytes before and after the missing ones, if the 206 has exactly the missing bytes of the same
     /// representation.
     pub(crate) fn fits(&self, stored: &StoredResponse, response: &HeaderMap) -> Option<(Run, Run)> {
-        let extent = Extent::of(response)?;
-        let is_missing_part = extent.length() == self.length && extent.parts() == [self.missing];
-        let field =
-            if self.validator.as_bytes().starts_with(b"\"") { header::ETAG } else { header::LAST_MODIFIED };
-        // It may leave out what its recipient has (15.3.7.1).
-        let coding = response.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
-        if coding.is_some() && !coding::is_same(coding, stored.head().coding()) {
-            return None;
-        }
-        let told = response.get(&field);
-        // RFC 9110 15.3.7: a 206 always has the tag, and may omit a date that `If-Range` carried.
-        let is_same = told == Some(&self.validator) || (told.is_none() && field == header::LAST_MODIFIED);
-        if !is_missing_part || !is_same {
+        if !self.missing.is_in(response, stored.head().coding()) {
             return None;
         }
         let piece = |first, last| {
             if first > last { Some(Run::default()) } else { slice(stored, ByteRange { first, last }) }
         };
+        let ByteRange { first, last } = self.missing.range;
         // A gap within them was requested as missing.
-        let before = match self.missing.first.checked_sub(1) {
+        let before = match first.checked_sub(1) {
             None => Run::default(),
             Some(last) => piece(self.wanted.first, last)?,
         };
-        Some((before, piece(self.missing.last + 1, self.wanted.last)?))
+        Some((before, piece(last + 1, self.wanted.last)?))
     }
 }
 

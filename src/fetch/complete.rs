@@ -28,7 +28,7 @@ impl<S: Store> Fetch<S> {
         completion.complete(&stored.response, &mut parts);
         self.sent.answered = (parts.status != status).then_some(status);
         self.sent.is_completed = true;
-        let body = body.between(&self.core().gauges.held, before, completion.missing(), after);
+        let body = body.between(&self.core().gauges.held, before, completion.missing().len(), after);
         self.receive(Response::from_parts(parts, body)).await
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod collapsed;
 pub(crate) mod exchange;
+pub(crate) mod resume;
 
 pub(crate) mod assess;
 mod complete;
@@ -318,7 +319,7 @@ impl<S: Store> Fetch<S> {
         let mut parts = client.clone();
         parts.method = self.sent.method.clone();
         if let Some(completion) = &self.sent.completion {
-            completion.set_range(&mut parts.headers);
+            completion.missing().ask(&mut parts.headers);
         } else if self.replaces_conditions() {
             let selected = self.exchange.plan.selected().and_then(|index| self.validators().nth(index));
             outgoing::validate(&mut parts.headers, self.sent.range, selected, self.validators());

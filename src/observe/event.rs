@@ -157,6 +157,17 @@ pub enum Event<'a> {
         /// What the store made of it.
         outcome: PutOutcome,
     },
+    /// Stored content broke off while it was sent, and the inner service was asked for the rest. [`Event::StoreFailed`] came before,
+    /// and [`Event::Fetched`], unless no call could be made.
+    #[non_exhaustive]
+    Resumed {
+        /// How many bytes of the answer's content had been sent.
+        at: u64,
+        /// The key of the request.
+        key: &'a CacheKey,
+        /// Whether the answer goes on; if not, it ends with an error.
+        succeeded: bool,
+    },
     /// A call of the store failed, or content that was opened there broke off. The request went on: reads fail open.
     #[non_exhaustive]
     StoreFailed {

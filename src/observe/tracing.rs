@@ -27,8 +27,9 @@ pub(super) const TARGET: &str = "larder";
 /// |---|---|---|
 /// | DEBUG | each request of a client, once, when it has its answer | `larder.outcome`; what `Cache-Status` says: `larder.fwd`, `larder.fwd_status`, `larder.stored`, `larder.collapsed`, `larder.ttl`, `larder.detail`; `larder.cache`, `larder.seconds`, `http.request.method`, `http.response.status_code` |
 /// | DEBUG | a purge | `larder.by`, `larder.how`, `larder.targets` (how many), `larder.succeeded`, `larder.seconds` |
+/// | DEBUG | stored content that broke off, of which the rest was asked for | `larder.at` (bytes that had been sent), `larder.succeeded` |
 /// | WARN | a call of the store that failed | `error` |
-/// | TRACE | the URL of a request, and the names that a purge is about | `url.full`, `larder.target` |
+/// | TRACE | the URL of a request or of such content, and the names that a purge is about | `url.full`, `larder.target` |
 ///
 /// `larder.outcome` is an [`OutcomeKind`], or `abandoned` where the client has left. Of a request that got the error of the inner service,
 /// `larder.detail` is the error's word ([`CacheBuilder::errors`](crate::CacheBuilder::errors)). URLs and names, which may have
@@ -135,6 +136,14 @@ impl Observer for TracingObserver {
                 for target in targets {
                     trace!(target: TARGET, { larder.target = %Escaped(target) }, "purge");
                 }
+            }
+            Event::Resumed { at, key, succeeded, .. } => {
+                debug!(
+                    target: TARGET,
+                    { larder.cache = &*self.cache, larder.at = at, larder.succeeded = succeeded },
+                    "resumption"
+                );
+                trace!(target: TARGET, { url.full = %key.uri().escape_ascii() }, "resumption");
             }
             Event::StoreFailed { error, .. } => {
                 warn!(

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt;
 
+use crate::body::resumed::{Rest, Resumed};
 use crate::body::stored::OpenedBody;
 use crate::entry::key::CacheKey;
-use crate::entry::partial::{self, Needed};
+use crate::entry::partial::{self, Missing, Needed};
 use crate::entry::pieces::{Pieces, PiecesMut};
 use crate::entry::{Payload, RemoteContent, ResponseHead, StoredResponse};
 use crate::respond::request::CacheRequest;
@@ -48,6 +49,18 @@ impl Opened {
     /// The content, if it is what the answer needs.
     pub(crate) fn content(self, needed: &Needed) -> Option<OpenedContent> {
         (self.needed == *needed).then_some(self.content)
+    }
+
+    /// The same, of which the rest is asked for where it breaks off. `length` is that of what the client gets.
+    #[must_use]
+    pub(crate) fn with_rest(self, length: u64, rest: Rest) -> Self {
+        let content = match self.content {
+            OpenedContent::Body(body) => {
+                OpenedContent::Body(StoredBody::new(Resumed::new(body, length, rest)))
+            }
+            ranges @ OpenedContent::Ranges(_) => ranges,
+        };
+        Self { content, ..self }
     }
 
     pub(crate) fn is_for(&self, needed: &Needed) -> bool {
@@ -125,6 +138,16 @@ impl CacheRequest {
     /// Whether its answer needs content that the store has elsewhere.
     pub(crate) fn has_to_open(&self, response: &StoredResponse) -> bool {
         response.payload().is_remote() && self.needed(response, self.now) != Needed::Nothing
+    }
+
+    /// What the inner service may be asked for where opened content breaks off: all of it. `None` where that would say nothing of the
+    /// same representation, or the client wants nothing from there. Several ranges are in memory already.
+    pub(crate) fn can_resume(&self, opened: &Opened, lookup: &Lookup, index: usize) -> Option<Missing> {
+        if self.parts.method != Method::GET || self.directives.only_if_cached {
+            return None;
+        }
+        let others = lookup.variants.iter().map(|stored| stored.response.head());
+        Missing::of(&lookup.variants.get(index)?.response, &opened.needed, others)
     }
 
     /// Opens what its answer needs of a stored response; `None` where that is at hand, or nothing.

@@ -32,7 +32,7 @@ impl CacheRequest {
         if !asked.is_first() {
             // The client has got what it asked for in the first slice, of which this is the rest.
             let directives = &mut request.directives;
-            directives.no_cache = false;
+            (directives.no_cache, directives.only_if_cached) = (false, false);
             (directives.max_age, directives.min_fresh) = (None, None);
         }
         request

@@ -16,6 +16,7 @@ mod origin;
 mod passing;
 mod purging;
 mod remote;
+mod slices;
 mod stores;
 mod streaming;
 mod tiers;

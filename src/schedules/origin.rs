@@ -148,7 +148,7 @@ fn respond(status: StatusCode, fields: &[(header::HeaderName, String)], body: St
 }
 
 /// What an origin does may be there at once or not.
-async fn pause() {
+pub(super) async fn pause() {
     if one_of(&[false, true]) {
         yield_now().await;
     }

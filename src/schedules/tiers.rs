@@ -10,7 +10,7 @@ use crate::entry::key::CacheKey;
 use crate::entry::{ResponseHead, StoredResponse};
 use crate::runtime;
 use crate::store::conformance::{here, response};
-use crate::store::{MemoryStore, PurgeMode, PurgeTarget, Store, TierLimits, TieredStore};
+use crate::store::{MemoryStore, PurgeMode, PurgeTarget, PutOutcome, Store, TierLimits, TieredStore};
 
 type Tier = TieredStore<MemoryStore, Slow>;
 
@@ -49,8 +49,11 @@ impl Tiers {
 
     async fn put(&self, number: u64) {
         let fence = self.tier.get(&here()).await.expect("memory does not fail").fence;
-        self.tier.put(&here(), version(number), fence).await.expect("memory does not fail");
-        self.seen.fetch_max(number, Ordering::SeqCst);
+        // What was asked for before a purge may be refused.
+        let outcome = self.tier.put(&here(), version(number), fence).await.expect("memory does not fail");
+        if outcome == PutOutcome::Stored {
+            self.seen.fetch_max(number, Ordering::SeqCst);
+        }
     }
 
     async fn freshen(&self, number: u64) {

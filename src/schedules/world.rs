@@ -181,7 +181,7 @@ impl World {
 
     /// [`World::post`] by a client that leaves when its future has been polled so often.
     pub(super) fn post_leaver(&self, polls: usize) -> JoinHandle<Option<()>> {
-        shuttle::future::spawn(Leaver { future: Some(Box::pin(self.clone().post())), polls })
+        shuttle::future::spawn(Leaver::new(self.clone().post(), polls))
     }
 
     /// A client in a task of its own.
@@ -191,26 +191,27 @@ impl World {
 
     /// A client that leaves when its future has been polled so often, if it has no answer by then.
     pub(super) fn leaver(&self, polls: usize) -> JoinHandle<Option<Seen>> {
-        shuttle::future::spawn(Leaver { future: Some(Box::pin(self.clone().ask())), polls })
+        shuttle::future::spawn(Leaver::new(self.clone().ask(), polls))
     }
 
     /// After everything has finished: nothing is left of it, and the next client gets a right answer.
     pub(super) async fn settle(&self) {
         runtime::all_ended().await;
-        self.is_empty();
+        is_empty(&self.handle, &self.shared);
         let last = self.clone().ask().await;
         assert!(last.is_whole(), "the last client got {last:?}");
         runtime::all_ended().await;
-        self.is_empty();
+        is_empty(&self.handle, &self.shared);
         assert!(!HAS_PANICKED.get(), "there was a panic that nobody scripted");
     }
+}
 
-    fn is_empty(&self) {
-        // Not what is held for readers: shuttle keeps the output of a task that nobody joins, which may be a reader.
-        let FillStatistics { abandoned, detached, fills, in_flight, waiting, .. } = self.handle.fills();
-        assert_eq!([abandoned, detached, fills, in_flight, waiting], [0; 5], "{:?}", self.handle.fills());
-        assert_eq!(self.shared.core.collapser.open(), 0, "calls that can be joined");
-    }
+/// Nothing is on its way.
+pub(super) fn is_empty(handle: &CacheHandle<BoxStore>, shared: &Shared<BoxStore>) {
+    // Not what is held for readers: shuttle keeps the output of a task that nobody joins, which may be a reader.
+    let FillStatistics { abandoned, detached, fills, in_flight, waiting, .. } = handle.fills();
+    assert_eq!([abandoned, detached, fills, in_flight, waiting], [0; 5], "{:?}", handle.fills());
+    assert_eq!(shared.core.collapser.open(), 0, "calls that can be joined");
 }
 
 /// What a client got.
@@ -292,9 +293,16 @@ impl<F: Future<Output = Seen>> Future for Caught<F> {
     }
 }
 
-struct Leaver<F> {
+/// A client that leaves when its future has been polled so often.
+pub(super) struct Leaver<F> {
     future: Option<Pin<Box<F>>>,
     polls: usize,
+}
+
+impl<F> Leaver<F> {
+    pub(super) fn new(future: F, polls: usize) -> Self {
+        Self { future: Some(Box::pin(future)), polls }
+    }
 }
 
 impl<F: Future> Future for Leaver<F> {

@@ -99,6 +99,20 @@ impl Extent {
         None
     }
 
+    /// Where bytes of the concatenation of the parts are in the representation; `None` if they are not all of one part.
+    pub(crate) fn range_at(&self, position: ByteRange) -> Option<ByteRange> {
+        let mut before = 0;
+        for part in &self.parts {
+            if position.first < before + part.len() {
+                let first = part.first + (position.first - before);
+                let last = first.checked_add(position.len() - 1)?;
+                return (last <= part.last).then_some(ByteRange { first, last });
+            }
+            before += part.len();
+        }
+        None
+    }
+
     /// The part that has a byte.
     pub(crate) fn around(&self, byte: u64) -> Option<ByteRange> {
         self.parts.iter().find(|part| part.first <= byte && byte <= part.last).copied()

@@ -22,6 +22,7 @@ use crate::error::BoxError;
 use crate::fetch::InnerService;
 use crate::fetch::collapsed::CollapsedFetch;
 use crate::fetch::exchange::{Exchange, FetchPlan};
+use crate::fetch::resume;
 use crate::observe::{Answer, RequestReport};
 use crate::policy::{Bypass, Reason, RequestAction, RequestPolicy};
 use crate::respond::no_content;
@@ -179,7 +180,14 @@ impl<I, S: Store> CacheService<I, S> {
             match request.open(&service.shared, response).await {
                 Ok(opened) => {
                     let policy = request.policy.clone();
-                    let answer = service.serve(decision, index, request, body, lookup, opened);
+                    let answer = match decision {
+                        // Nobody else needs the body.
+                        Decision::Serve(_) => {
+                            let way = (service.inner.clone(), body);
+                            resume::hit(&service.shared, request, &lookup, index, opened, way)
+                        }
+                        _ => service.serve(decision, index, request, body, lookup, opened),
+                    };
                     Ok(report.answered(&core.reporter, &policy, answer))
                 }
                 Err(Gone) => {

@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body;
 
-use super::joined::{Ask, Joined, JoinedBody, Piece};
+use super::joined::{Ask, Joined, JoinedBody, Piece, length_of};
 use super::transfer::Transfer;
 use crate::semantics::answer::{self, content_range, keep_not_modified};
 use crate::semantics::cache_status::{CACHE_STATUS, X_CACHE};
@@ -139,7 +139,11 @@ impl Transfer {
     /// (A15).
     fn is_too_scattered(&self, ranges: &[ByteRange]) -> bool {
         let size = self.size();
-        let slices: u64 = ranges.iter().map(|range| range.last / size - range.first / size + 1).sum();
+        let slices_of = |range: &ByteRange| range.last / size - range.first / size + 1;
+        // A range that goes on in the slice in which the one before it has ended costs no other.
+        let goes_on = |pair: &[ByteRange]| matches!(pair, [before, after] if before.last < after.first && before.last / size == after.first / size);
+        let again = ranges.windows(2).filter(|pair| goes_on(pair)).count() as u64;
+        let slices = ranges.iter().map(slices_of).sum::<u64>().saturating_sub(again);
         let bytes: u64 = ranges.iter().map(ByteRange::len).fold(0, u64::saturating_add);
         slices > FEW && slices.saturating_mul(size) > bytes.saturating_mul(MOST_FOR_A_BYTE)
     }
@@ -170,8 +174,7 @@ fn several(ranges: &[ByteRange], length: u64, headers: &mut HeaderMap) -> VecDeq
     }
     before.push_str(&format!("--{boundary}--\r\n"));
     pieces.push_back(Piece::Text(Bytes::from(before)));
-    let total = pieces.iter().map(Piece::len).sum();
-    answer::set_several_ranges(headers, &boundary, total);
+    answer::set_several_ranges(headers, &boundary, length_of(&pieces));
     pieces
 }
 

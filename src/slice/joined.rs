@@ -61,6 +61,11 @@ impl Piece {
     }
 }
 
+/// How many bytes pieces have.
+pub(super) fn length_of(pieces: &VecDeque<Piece>) -> u64 {
+    pieces.iter().map(Piece::len).fold(0, u64::saturating_add)
+}
+
 /// A slice that was asked for before it is needed.
 struct Ahead<B> {
     index: u64,
@@ -92,7 +97,7 @@ const MOST_RETRIES: u8 = 2;
 
 impl<B: Body> Joined<B> {
     pub(super) fn new(ask: Ask<B>, current: Current<B>, pieces: VecDeque<Piece>, transfer: Transfer) -> Self {
-        let left = pieces.iter().map(Piece::len).sum();
+        let left = length_of(&pieces);
         let retried = (current.index, 0);
         Self { ahead: None, ask, current: Some(current), ending: None, left, pieces, retried, transfer }
     }

@@ -9,6 +9,7 @@ mod request;
 mod transfer;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,7 +31,7 @@ use crate::semantics::framing;
 use crate::semantics::range::begins_at;
 
 /// The smallest slices, and the largest.
-const SIZES: std::ops::RangeInclusive<u64> = 1024..=1024 * 1024 * 1024;
+const SIZES: RangeInclusive<u64> = (if cfg!(shuttle) { 8 } else { 1024 })..=1024 * 1024 * 1024;
 
 /// Lets the cache inside it store large responses in slices, so that a range of a large file costs no more than the slices that
 /// it touches, and no file is too large for the store.

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::Body;
 
 use crate::entry::slice::{Joins, SliceAnswer, SliceFound, SliceRequest};
 use crate::error::{BodyError, Failure};
 use crate::semantics::coding;
-use crate::semantics::status::is_server_error;
 
 /// One answer that is made of slices.
 pub(super) struct Transfer {
@@ -100,13 +99,27 @@ impl Transfer {
             {
                 Ok(self.current(index, response.into_body()))
             }
-            None if is_server_error(response.status()) => Err(Refused::Failed),
-            _ => Err(Refused::Changed),
+            Some(_) => Err(Refused::Changed),
+            None if says_that_it_is_gone(response.status()) => Err(Refused::Changed),
+            // Of a request that is kept from the cache by now, or of an origin that refuses this client: the others may have what
+            // is stored.
+            None => Err(Refused::Failed),
         }
     }
 
     pub(super) fn current<B>(&self, index: u64, body: B) -> Current<B> {
-        let begin = index * self.size();
-        Current::new(index, body, begin, (begin + self.size()).min(self.found.length))
+        let begin = index.saturating_mul(self.size());
+        Current::new(index, body, begin, begin.saturating_add(self.size()).min(self.found.length))
     }
+}
+
+/// Whether there is nothing any more of which the slices were. Other errors may concern a client alone (401, 403), or pass (429).
+fn says_that_it_is_gone(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND
+            | StatusCode::GONE
+            | StatusCode::MOVED_PERMANENTLY
+            | StatusCode::PERMANENT_REDIRECT
+    )
 }

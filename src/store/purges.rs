@@ -148,6 +148,9 @@ impl HeldNames {
                 self.add_uri(uri);
             }
             self.add(self.purges.name(Kind::Key, key.as_bytes()));
+            if let Some(whole) = self.purges.whole(key) {
+                self.add(whole);
+            }
         }
         base
     }
@@ -433,7 +436,7 @@ impl Purges {
             return true;
         }
         let (names, own) = (self.uri_names(key.uri()), self.key(key));
-        let is_meant = |narrower| narrower == names.uri || narrower == *own;
+        let is_meant = |narrower| narrower == names.uri || own.contains(&narrower);
         let verdict = self.places.judge(names.base, is_meant, since, self.judge_key(key, since));
         verdict != Verdict::Untouched
     }
@@ -448,7 +451,7 @@ impl Purges {
         let own = self.key(key);
         for uri in key.uris() {
             let names = self.uri_names(uri);
-            verdict = self.places.judge(names.uri, |narrower| narrower == *own, fence, verdict);
+            verdict = self.places.judge(names.uri, |narrower| own.contains(&narrower), fence, verdict);
             if let Some((host, origin)) = self.host_and_origin(uri) {
                 verdict = self.places.judge(host, |narrower| narrower == origin, fence, verdict);
             }
@@ -457,7 +460,8 @@ impl Purges {
             }
         }
         if !key.is_uri_only() {
-            verdict = self.places.judge(*own, |_| false, fence, verdict);
+            verdict =
+                own.iter().fold(verdict, |verdict, own| self.places.judge(*own, |_| false, fence, verdict));
         }
         verdict
     }
@@ -473,6 +477,7 @@ impl Purges {
     /// names.
     fn may_have_missed(&self, key: &CacheKey, groups: impl Iterator<Item = Name>, fence: Fence) -> bool {
         let own = (!key.is_uri_only()).then(|| self.name(Kind::Key, key.as_bytes()));
+        let own = own.into_iter().chain(self.whole(key));
         let of_uris = key.uris().flat_map(|uri| {
             let names = self.uri_names(uri);
             std::iter::once(names.uri).chain(names.host).chain(self.path_of(uri))
@@ -487,9 +492,21 @@ impl Purges {
         name_of(hasher.finish(), kind)
     }
 
-    /// The name of a key, computed on demand: most keys have none of their own, and few are purged.
-    fn key(&self, key: &CacheKey) -> LazyCell<Name, impl FnOnce() -> Name> {
-        LazyCell::new(|| self.name(Kind::Key, key.as_bytes()))
+    /// The names of a key, and of that of the whole where it is a slice's, computed on demand: most keys have none of their own,
+    /// and few are purged.
+    fn key(&self, key: &CacheKey) -> LazyCell<SmallVec<[Name; 2]>, impl FnOnce() -> SmallVec<[Name; 2]>> {
+        LazyCell::new(|| {
+            [Some(key.as_bytes()), key.whole()]
+                .into_iter()
+                .flatten()
+                .map(|key| self.name(Kind::Key, key))
+                .collect()
+        })
+    }
+
+    /// The name of the key of the whole, where this is a slice's and that has one of its own.
+    fn whole(&self, key: &CacheKey) -> Option<Name> {
+        key.whole().filter(|_| !key.is_slice_of_uri_only()).map(|whole| self.name(Kind::Key, whole))
     }
 
     fn host(&self, authority: &[u8]) -> Name {

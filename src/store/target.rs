@@ -32,7 +32,7 @@ pub enum PurgeTarget {
     Group(Box<str>),
     /// Every response whose key has a URI with this authority, `host` or `host:port`, whatever its scheme.
     Host(Box<str>),
-    /// Every response under one key.
+    /// Every response under one key, and where that is the key of a whole, under those of its slices ([`CacheKey::whole`]).
     Key(CacheKey),
     /// Every response whose key has a URI with exactly this path and query, whatever scheme and host. It starts with `/`.
     Path(Box<[u8]>),
@@ -80,7 +80,7 @@ impl PurgeTarget {
             Self::All => true,
             Self::Group(group) => groups.any(|own| own == &**group),
             Self::Host(authority) => uris.any(|uri| split(uri).0 == authority.as_bytes()),
-            Self::Key(purged) => key == purged,
+            Self::Key(purged) => key == purged || key.whole() == Some(purged.as_bytes()),
             Self::Path(path) => path.starts_with(b"/") && uris.any(|uri| split(uri).1 == &**path),
             Self::PathPrefix(prefix) => {
                 prefix.starts_with(b"/") && uris.any(|uri| split(uri).1.starts_with(prefix))

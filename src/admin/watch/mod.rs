@@ -345,7 +345,10 @@ impl Observer for Watch {
             Event::StoreFailed { .. } => {
                 inner.store_failures.fetch_add(1, Ordering::Relaxed);
             }
-            Event::Freshened { .. } | Event::Invalidated { .. } | Event::Put { .. } => {}
+            Event::Freshened { .. }
+            | Event::Invalidated { .. }
+            | Event::Put { .. }
+            | Event::Resumed { .. } => {}
         }
     }
 }

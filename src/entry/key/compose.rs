@@ -76,6 +76,17 @@ impl CacheKey {
         self
     }
 
+    /// Adds a part; to that of the whole, where this is a slice's.
+    #[must_use]
+    pub(crate) fn with_in_whole(mut self, name: &str, value: &[u8]) -> Self {
+        let length = self.whole().map_or(self.bytes.len(), <[u8]>::len);
+        let slice: SmallVec<[u8; 32]> = SmallVec::from_slice(&self.bytes[length..]);
+        self.bytes.truncate(length);
+        let mut key = self.with(name, value);
+        key.bytes.extend_from_slice(&slice);
+        key
+    }
+
     /// Adds a part.
     #[must_use]
     pub fn with(mut self, name: &str, value: &[u8]) -> Self {

@@ -251,7 +251,31 @@ impl CacheKey {
 
     /// Whether the key has no part except the URI.
     pub fn is_uri_only(&self) -> bool {
-        self.bytes.len() == 4 + self.uri().len()
+        self.is_uri_of(self.bytes.len())
+    }
+
+    /// Whether so many of its bytes are those of the URI and no others.
+    fn is_uri_of(&self, length: usize) -> bool {
+        length == 4 + self.uri().len()
+    }
+
+    /// [`CacheKey::as_bytes`] of the key of the whole, where this is the key of a slice ([`SliceLayer`](crate::SliceLayer)). A purge
+    /// of that key takes the slice as well.
+    ///
+    /// The first slice has the key of the whole itself.
+    pub fn whole(&self) -> Option<&[u8]> {
+        if self.is_uri_only() {
+            return None;
+        }
+        // It is the last part.
+        let length =
+            self.parts().last().filter(|(kind, ..)| *kind == Kind::Slice as u8).map(length_of_part)?;
+        self.bytes.get(..self.bytes.len().checked_sub(length)?)
+    }
+
+    /// Whether the key of the whole of which this is a slice has no part except the URI.
+    pub(crate) fn is_slice_of_uri_only(&self) -> bool {
+        self.whole().is_some_and(|whole| self.is_uri_of(whole.len()))
     }
 
     /// All parts in their encoding, which is unique to this key.
@@ -276,6 +300,11 @@ impl fmt::Debug for CacheKey {
         }
         key.finish()
     }
+}
+
+/// How many bytes a part has in the encoding.
+fn length_of_part((_, name, value): (u8, &[u8], Option<&[u8]>)) -> usize {
+    1 + 4 + name.len() + 4 + value.map_or(0, <[u8]>::len)
 }
 
 /// Gives keys short names for memories that a client can fill: a key may be as long as a URI. Seeded, so that nobody
@@ -578,6 +607,19 @@ mod tests {
         assert_eq!(of("/one").with_uri(b"http://a/two?b"), of("/two?b"));
         assert_eq!(of("/one").with_uri(format!("http://a{long}").as_bytes()), of(&long));
         assert_eq!(of(&long).with_uri(b"http://a/"), of("/"));
+    }
+
+    #[test]
+    fn ra4_a_key_of_a_slice_knows_that_of_the_whole() {
+        let plain = CacheKey::of(&parts("/x", &["a"])).expect("a key");
+        for whole in [plain.clone(), plain.clone().with("x", b"1"), plain.clone().with_absent("x")] {
+            let slice = whole.clone().for_slice(7, 1024);
+            assert_eq!((whole.whole(), slice.whole()), (None, Some(whole.as_bytes())));
+            assert_eq!(slice.is_slice_of_uri_only(), whole.is_uri_only());
+            assert_eq!(slice.with_in_whole("y", b"2"), whole.clone().with("y", b"2").for_slice(7, 1024));
+            assert_eq!(whole.clone().with_in_whole("y", b"2"), whole.with("y", b"2"));
+        }
+        assert_eq!(plain.with("", b"1*1024").whole(), None, "a part is no slice, whatever it says");
     }
 
     #[test]

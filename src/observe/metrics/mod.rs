@@ -47,6 +47,7 @@ use crate::store::{PurgeMode, PurgeTarget, PutOutcome, StoreStatistics};
 /// | `larder_puts_total` | counter | `result` | `larder.puts`, `{response}`; `larder.result` |
 /// | `larder_purges_total` | counter | `target`, `how`, `result` | `larder.purges`, `{purge}`; `larder.target`, `larder.how`, `larder.result` |
 /// | `larder_purge_duration_seconds` | histogram | | `larder.purge.duration`, `s` |
+/// | `larder_resumptions_total` | counter | `result` | `larder.resumptions`, `{response}`; `larder.result` |
 /// | `larder_store_failures_total` | counter | `operation` | `larder.store.failures`, `{failure}`; `larder.operation` |
 /// | `larder_store_usage_bytes` | gauge | | `larder.store.usage`, `By` |
 /// | `larder_store_limit_bytes` | gauge | | `larder.store.limit`, `By` |
@@ -195,6 +196,7 @@ impl Observer for MetricsObserver {
                 }
                 self.0.purge_duration.record(elapsed.as_secs_f64());
             }
+            Event::Resumed { succeeded, .. } => self.0.resumptions[usize::from(!succeeded)].increment(1),
             Event::StoreFailed { error } => self.0.store_failures.count(error.action()),
         }
     }
@@ -210,6 +212,8 @@ struct Handles {
     purges: Purges,
     puts: [Counter; 3],
     requests: Requests,
+    /// Those that went on, and those that did not.
+    resumptions: [Counter; 2],
     store_failures: Words,
 }
 
@@ -233,6 +237,7 @@ impl Handles {
             purges: Purges::register(register),
             puts: ["stored", "superseded", "too-large"].map(put),
             requests: Requests::register(register),
+            resumptions: RESULTS.map(|result| register.counter(&names::RESUMPTIONS, &[("result", result)])),
             store_failures: register.words(&names::STORE_FAILURES, "operation", OPERATIONS),
         }
     }
@@ -332,19 +337,21 @@ impl Fetches {
     }
 }
 
+/// What was done or not.
+const RESULTS: [&str; 2] = ["done", "failed"];
+
 /// Purged targets, by kind, mode and result.
 struct Purges(Vec<Counter>);
 
 impl Purges {
     const HOW: [&str; 2] = ["hard", "soft"];
-    const RESULTS: [&str; 2] = ["done", "failed"];
     const TARGETS: [&str; 8] = ["all", "group", "host", "key", "path", "prefix", "tag", "url"];
 
     fn register(register: &Register<'_>) -> Self {
         let mut counters = Vec::new();
         for target in Self::TARGETS {
             for how in Self::HOW {
-                for result in Self::RESULTS {
+                for result in RESULTS {
                     let labels = [("target", target), ("how", how), ("result", result)];
                     counters.push(register.counter(&names::PURGES, &labels));
                 }

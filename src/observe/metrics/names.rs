@@ -75,6 +75,10 @@ pub(super) const RESPONSE_BODY_SIZE: Metric = histogram(
     Unit::Bytes,
     "Content that a client has been given with one answer",
 );
+pub(super) const RESUMPTIONS: Metric = counter(
+    "larder_resumptions_total",
+    "Answers whose stored content broke off and whose rest the inner service was asked for",
+);
 pub(super) const STORE_ENTRIES: Metric = gauge("larder_store_entries", Unit::Count, "Keys that are stored");
 pub(super) const STORE_FAILURES: Metric =
     counter("larder_store_failures_total", "Calls of the store that have failed");
@@ -87,7 +91,7 @@ pub(super) const UNSTORED: Metric = counter(
 );
 
 /// Each of them.
-pub(super) const ALL: [&Metric; 20] = [
+pub(super) const ALL: [&Metric; 21] = [
     &BODY_HELD,
     &DETAILS,
     &EVICTIONS,
@@ -103,6 +107,7 @@ pub(super) const ALL: [&Metric; 20] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &RESPONSE_BODY_SIZE,
+    &RESUMPTIONS,
     &STORE_ENTRIES,
     &STORE_FAILURES,
     &STORE_LIMIT,

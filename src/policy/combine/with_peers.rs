@@ -70,7 +70,7 @@ impl<P: CachePolicy> CachePolicy for WithPeers<P> {
     fn spellings(&self, target: &PurgeTarget) -> Vec<PurgeTarget> {
         let mut spellings = self.policy.spellings(target);
         if let PurgeTarget::Key(key) = target {
-            spellings.push(PurgeTarget::Key(key.clone().with(PART, b"")));
+            spellings.push(PurgeTarget::Key(key.clone().with_in_whole(PART, b"")));
         }
         spellings
     }

@@ -112,6 +112,7 @@ pub async fn violations<N: Nodes>(subject: &Subject<'_, N>) -> Vec<Violation> {
         one_call_purges_a_thousand_targets,
         a_purge_of_no_targets_changes_nothing,
         each_purge_has_a_greater_number_than_those_before,
+        a_purge_of_a_key_reaches_its_slices,
         a_purge_of_a_uri_reaches_keys_with_further_parts,
         a_purge_reaches_either_uri_of_a_key,
         a_tag_reaches_every_response_that_has_it,

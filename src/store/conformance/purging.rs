@@ -212,6 +212,47 @@ pub async fn a_purge_of_a_uri_reaches_keys_with_further_parts<N: Nodes>(subject:
         .await;
 }
 
+/// The key of a whole names its slices too ([`CacheKey::whole`](crate::CacheKey::whole)), whichever are there; that of a slice, the
+/// slice alone.
+pub async fn a_purge_of_a_key_reaches_its_slices<N: Nodes>(subject: &Subject<'_, N>) {
+    subject
+        .each_way(async |fleet| {
+            for whole in [here(), here().with("user", b"1")] {
+                let slices = [whole.clone().for_slice(1, 1024), whole.clone().for_slice(7, 2048)];
+                let fill = async || {
+                    for key in slices.iter().chain([&whole]) {
+                        fleet.fill(key, "content", "x").await;
+                        fleet.finds(key, &["content"], "it was put").await;
+                    }
+                };
+                for mode in [PurgeMode::Remove, PurgeMode::Expire(purged_at())] {
+                    fill().await;
+                    fleet.invalidate(&PurgeTarget::Key(whole.clone()), mode).await;
+                    for key in slices.iter().chain([&whole]) {
+                        fleet
+                            .finds_nothing_fresh(key, &format!("{key:?} is {whole:?} or a slice of it"))
+                            .await;
+                    }
+                    let (_expected, fence) = fleet.expect(&slices[0]).await;
+                    fleet.invalidate(&PurgeTarget::Key(whole.clone()), mode).await;
+                    let is_purged = fleet.is_purged(&slices[0], fence, PurgeScope::Key).await;
+                    assert!(is_purged, "{mode:?} of {whole:?} concerns a slice that is on its way");
+                }
+                fill().await;
+                fleet.invalidate(&PurgeTarget::Key(slices[0].clone()), PurgeMode::Remove).await;
+                fleet.finds_nothing(&slices[0], "its own key was purged").await;
+                if subject.capabilities.exact_purges {
+                    fleet.finds(&slices[1], &["content"], "another slice was purged").await;
+                    fleet.finds(&whole, &["content"], "a slice of it was purged").await;
+                    fleet.invalidate(&PurgeTarget::Key(whole.with("other", b"")), PurgeMode::Remove).await;
+                    fleet.finds(&slices[1], &["content"], "another key was purged").await;
+                }
+                fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
+            }
+        })
+        .await;
+}
+
 /// What a middleware has rewritten is stored under both URIs ([`CacheKey::uris`](crate::CacheKey::uris)).
 pub async fn a_purge_reaches_either_uri_of_a_key<N: Nodes>(subject: &Subject<'_, N>) {
     let key = here().rewritten_to(b"http://inner.example/tenant/1");

@@ -282,6 +282,12 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether a file can't be read now or later: this process may not, or the disk has lost it.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.kind() == ErrorKind::PermissionDenied || error.raw_os_error() == Some(EIO)
+}
+
 /// Whether there is no room on the disk.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::content::{Reading, bytes_of, is_damage};
-use super::folder::{Folder, FolderLock, Found, is_full, remove};
+use super::folder::{Folder, FolderLock, Found, is_full, is_unreadable, remove};
 use super::index::{Content, Entry, Index};
 use super::jobs::Jobs;
 use super::name::{Name, Namer};
@@ -263,7 +263,14 @@ impl Inner {
     ) -> io::Result<PutOutcome> {
         let _writing = self.writing(name);
         let entry = self.index.peek(name).unwrap_or_default();
-        let record = if entry.record > 0 { self.record(key, name)? } else { Record::default() };
+        let record = match entry.record {
+            0 => Record::default(),
+            _ => match self.record(key, name) {
+                // It is served to nobody. If it were not replaced, the key would be a miss for ever.
+                Err(error) if is_unreadable(&error) => Record::default(),
+                record => record?,
+            },
+        };
         let present = self.judged(key, &record);
         let response = match replaces {
             Replaces::SameSelection => response.clone(),

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, TableDefinition, WriteTransaction};
 use twox_hash::XxHash3_64;
 
+use super::content::BLOCK;
 use super::error::Cause;
 use super::folder::{Folder, open_private, remove};
 use crate::store::log::{LogEntry, LogState, Mark, MarkTable, NewEntry};
@@ -306,7 +307,8 @@ fn read(database: &Database) -> io::Result<Option<Read>> {
 
 /// What has to be the same for what is stored to be read.
 fn format() -> Vec<u8> {
-    [FORMAT, RECORDS].iter().flat_map(|number| number.to_le_bytes()).collect()
+    let formats = [FORMAT, RECORDS].into_iter().flat_map(u16::to_le_bytes);
+    formats.chain((BLOCK as u64).to_le_bytes()).collect()
 }
 
 fn create(folder: &Folder) -> io::Result<Database> {

@@ -125,6 +125,9 @@ impl Names {
     /// Calls `with` for each name by which any response under a key can be reached.
     pub(super) fn of_key(&self, key: &CacheKey, mut with: impl FnMut(Name)) {
         with(self.name(Kind::Key, key.as_bytes()));
+        if let Some(whole) = key.whole() {
+            with(self.name(Kind::Key, whole));
+        }
         for uri in key.uris() {
             let (authority, path) = split(uri);
             with(self.name(Kind::Uri, uri));

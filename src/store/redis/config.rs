@@ -44,8 +44,8 @@ pub(super) enum Servers {
     Single(Address),
 }
 
-/// How many bytes a slice may have.
-pub(super) const SLICES: RangeInclusive<u32> = (16 << 10)..=(64 << 20);
+/// How many bytes a chunk may have.
+pub(super) const CHUNKS: RangeInclusive<u32> = (16 << 10)..=(64 << 20);
 
 /// How many replicas have to have a purge, and for how long that is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ pub struct RedisConfig {
     pub(super) replicas: Option<Replicas>,
     pub(super) secret: [u8; 16],
     pub(super) servers: Servers,
-    pub(super) slice: u32,
+    pub(super) chunk: u32,
     pub(super) tls: bool,
 }
 
@@ -155,7 +155,7 @@ impl RedisConfig {
             replicas: None,
             secret: [0; 16],
             servers,
-            slice: 512 << 10,
+            chunk: 512 << 10,
             tls: false,
         }
     }
@@ -255,7 +255,7 @@ impl RedisConfig {
         self
     }
 
-    /// How long it may take to store a response, everything included, or to send or fetch a [slice](RedisConfig::slice) of content
+    /// How long it may take to store a response, everything included, or to send or fetch a [chunk](RedisConfig::chunk) of content
     /// that comes in or goes out in parts; default 2 s, and never less than the [deadline](RedisConfig::deadline).
     #[must_use]
     pub fn content_deadline(mut self, limit: Duration) -> Self {
@@ -287,7 +287,7 @@ impl RedisConfig {
     }
 
     /// Content of up to so many bytes is stored with its head, and comes with each look-up; default 32 KiB. What is larger is
-    /// stored in slices, which a hit fetches after the look-up. All responses of a key together have up to 1 MiB, or four times as
+    /// stored in chunks, which a hit fetches after the look-up. All responses of a key together have up to 1 MiB, or four times as
     /// much as this and at most 8 MiB: the oldest that do not fit are dropped.
     #[must_use]
     pub fn inline(mut self, bytes: u64) -> Self {
@@ -295,11 +295,11 @@ impl RedisConfig {
         self
     }
 
-    /// How many bytes a slice of content has; default 512 KiB, at least 16 KiB, at most 64 MiB. Each is fetched by a command of
+    /// How many bytes a chunk of content has; default 512 KiB, at least 16 KiB, at most 64 MiB. Each is fetched by a command of
     /// its own, two of them ahead of the client.
     #[must_use]
-    pub fn slice(mut self, bytes: u32) -> Self {
-        self.slice = bytes.clamp(*SLICES.start(), *SLICES.end());
+    pub fn chunk(mut self, bytes: u32) -> Self {
+        self.chunk = bytes.clamp(*CHUNKS.start(), *CHUNKS.end());
         self
     }
 

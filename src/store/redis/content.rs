@@ -1,14 +1,14 @@
-//! Content that is too large to come with each look-up: in slices, in the same slot of a Cluster as the record.
+//! Content that is too large to come with each look-up: in chunks, in the same slot of a Cluster as the record.
 //!
 //! ```text
-//! NS.F:b{slot}ID:NUMBER    a slice; ID: 32 hexadecimal digits, the last eight of which are the size of all slices but the last:
+//! NS.F:b{slot}ID:NUMBER    a chunk; ID: 32 hexadecimal digits, the last eight of which are the size of all chunks but the last:
 //!                            blocks of 16 KiB of content, the last one shorter, each followed by its XXH3 (64 bits, little-endian)
 //! ```
 //!
 //! The seed of a block's checksum says where it belongs, so a block that has changed, or is in the place of another one, is found, also
 //! where only a range is read. What is not as it was written is gone.
 //!
-//! A slice lives a little longer than its response is of use. Where one is gone before, the content is.
+//! A chunk lives a little longer than its response is of use. Where one is gone before, the content is.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -22,7 +22,7 @@ use redis::{Value, cmd};
 use tokio::sync::oneshot;
 use twox_hash::XxHash3_64;
 
-use super::config::SLICES;
+use super::config::CHUNKS;
 use super::error::{LinkError, no_runtime};
 use super::link::Link;
 use super::scripts::Script;
@@ -31,11 +31,11 @@ use crate::error::StoreError;
 use crate::runtime::Runtime;
 use crate::semantics::range::ByteRange;
 
-/// How many slices are fetched ahead of the reader.
+/// How many chunks are fetched ahead of the reader.
 const AHEAD: usize = 2;
-/// How much longer a slice lives than what it is of: whoever has just read the record still finds it, and reads it to its end.
+/// How much longer a chunk lives than what it is of: whoever has just read the record still finds it, and reads it to its end.
 pub(super) const LINGER: Duration = Duration::from_secs(60);
-/// A slice of content that is still on its way lives so long, unless it is committed.
+/// A chunk of content that is still on its way lives so long, unless it is committed.
 pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(60 * 60);
 
 /// Sets the time that is left to all of some keys, and says how many there are.
@@ -50,19 +50,19 @@ pub(super) struct Contents {
     pub(super) link: Link,
     /// The most bytes that content has.
     pub(super) most: u64,
-    /// The beginning of the names of all slices under the key.
+    /// The beginning of the names of all chunks under the key.
     pub(super) prefix: String,
 }
 
-/// Another content than all others, in slices of this size.
-pub(super) fn new_content(random: u128, slice: u32, length: u64) -> RemoteContent {
-    RemoteContent::new((random << 32) | u128::from(slice), length)
+/// Another content than all others, in chunks of this size.
+pub(super) fn new_content(random: u128, chunk: u32, length: u64) -> RemoteContent {
+    RemoteContent::new((random << 32) | u128::from(chunk), length)
 }
 
-/// The bytes of a slice; 0 where this is no content of this store.
-fn slice_of(content: RemoteContent) -> u64 {
-    let slice = u32::try_from(content.id & u128::from(u32::MAX)).unwrap_or_default();
-    if SLICES.contains(&slice) { slice.into() } else { 0 }
+/// The bytes of a chunk; 0 where this is no content of this store.
+fn chunk_of(content: RemoteContent) -> u64 {
+    let chunk = u32::try_from(content.id & u128::from(u32::MAX)).unwrap_or_default();
+    if CHUNKS.contains(&chunk) { chunk.into() } else { 0 }
 }
 
 impl Contents {
@@ -73,11 +73,11 @@ impl Contents {
     /// Nothing where this store has written no such content: a record that somebody else wrote may say that it is of any length, and
     /// so have any number of names.
     fn names(&self, content: RemoteContent) -> Vec<String> {
-        let slice = slice_of(content);
-        if slice == 0 || content.length.div_ceil(slice) > self.most.div_ceil(slice) {
+        let chunk = chunk_of(content);
+        if chunk == 0 || content.length.div_ceil(chunk) > self.most.div_ceil(chunk) {
             return Vec::new();
         }
-        (0..content.length.div_ceil(slice)).map(|number| self.name(content, number)).collect()
+        (0..content.length.div_ceil(chunk)).map(|number| self.name(content, number)).collect()
     }
 
     pub(super) async fn write(
@@ -121,27 +121,27 @@ impl Contents {
         self,
         content: RemoteContent,
         range: Option<ByteRange>,
-    ) -> Result<Option<Sliced>, LinkError> {
-        let slice = slice_of(content);
-        let Some(last) = content.length.checked_sub(1).filter(|_| slice > 0) else {
+    ) -> Result<Option<Chunked>, LinkError> {
+        let chunk = chunk_of(content);
+        let Some(last) = content.length.checked_sub(1).filter(|_| chunk > 0) else {
             return Ok(None);
         };
         let ByteRange { first, last } = range.unwrap_or(ByteRange { first: 0, last });
         if first > last || last >= content.length {
             return Ok(None);
         }
-        let mut body = Sliced {
+        let mut body = Chunked {
             content,
             contents: self,
             last,
             left: last - first + 1,
             next: first,
-            slices: VecDeque::with_capacity(1 + AHEAD),
+            chunks: VecDeque::with_capacity(1 + AHEAD),
         };
         let Some(first) = body.next_piece() else { return Ok(None) };
         let fetched = first.fetch().await?;
         Ok(fetched.map(|data| {
-            body.slices.push_back(Slice::Here(Ok(data)));
+            body.chunks.push_back(Chunk::Here(Ok(data)));
             body
         }))
     }
@@ -160,12 +160,12 @@ const CHECKSUM: usize = 8;
 
 fn checksum(content: RemoteContent, number: u64, block: usize, data: &[u8]) -> [u8; CHECKSUM] {
     let id = u64::try_from((content.id >> 32) & u128::from(u64::MAX)).unwrap_or_default();
-    // Another one for each block of a content: a slice has less than 2^13 of them.
+    // Another one for each block of a content: a chunk has less than 2^13 of them.
     let seed = id ^ (number << 13) ^ block as u64;
     XxHash3_64::oneshot_with_seed(seed, data).to_le_bytes()
 }
 
-/// A slice as it is stored.
+/// A chunk as it is stored.
 fn sealed(content: RemoteContent, number: u64, data: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(data.len() + data.len().div_ceil(BLOCK) * CHECKSUM);
     for (block, data) in data.chunks(BLOCK).enumerate() {
@@ -175,7 +175,7 @@ fn sealed(content: RemoteContent, number: u64, data: &[u8]) -> Vec<u8> {
     sealed
 }
 
-/// The content of blocks of a slice, the first of which has this number; `None` where one is not as it was written.
+/// The content of blocks of a chunk, the first of which has this number; `None` where one is not as it was written.
 fn opened(content: RemoteContent, number: u64, first: usize, mut blocks: Vec<u8>) -> Option<Vec<u8>> {
     let (mut from, mut to) = (0, 0);
     for block in first.. {
@@ -194,19 +194,19 @@ fn opened(content: RemoteContent, number: u64, first: usize, mut blocks: Vec<u8>
     Some(blocks)
 }
 
-/// Bytes of one slice.
+/// Bytes of one chunk.
 struct Piece {
     content: RemoteContent,
     contents: Contents,
     length: u64,
-    /// Of the slice.
+    /// Of the chunk.
     number: u64,
-    /// Where it begins in the slice.
+    /// Where it begins in the chunk.
     offset: u64,
 }
 
 impl Piece {
-    /// `None` where the slice is gone, or is not what was written.
+    /// `None` where the chunk is gone, or is not what was written.
     async fn fetch(self) -> Result<Option<Bytes>, LinkError> {
         let Self { content, contents, length, number, offset } = self;
         // Whole blocks, which have checksums.
@@ -231,12 +231,12 @@ impl Piece {
 
 type Fetched = Result<Bytes, StoreError>;
 
-enum Slice {
+enum Chunk {
     Coming(oneshot::Receiver<Fetched>),
     Here(Fetched),
 }
 
-impl Slice {
+impl Chunk {
     /// Begins to fetch a piece, in a task: that comes to its end, and no longer counts as a command on its way, also where the client
     /// has stopped reading. Dropped, the task ends.
     fn begin(piece: Piece) -> Self {
@@ -261,8 +261,8 @@ impl Slice {
     }
 }
 
-/// Content that is read slice by slice.
-pub(super) struct Sliced {
+/// Content that is read chunk by chunk.
+pub(super) struct Chunked {
     content: RemoteContent,
     contents: Contents,
     /// The last byte that is wanted.
@@ -271,17 +271,17 @@ pub(super) struct Sliced {
     left: u64,
     /// The first byte of the next piece to fetch.
     next: u64,
-    slices: VecDeque<Slice>,
+    chunks: VecDeque<Chunk>,
 }
 
-impl Sliced {
+impl Chunked {
     fn next_piece(&mut self) -> Option<Piece> {
-        let slice = slice_of(self.content);
-        if self.next > self.last || slice == 0 {
+        let chunk = chunk_of(self.content);
+        if self.next > self.last || chunk == 0 {
             return None;
         }
-        let (number, offset) = (self.next / slice, self.next % slice);
-        let length = (slice - offset).min(self.last - self.next + 1);
+        let (number, offset) = (self.next / chunk, self.next % chunk);
+        let length = (chunk - offset).min(self.last - self.next + 1);
         self.next += length;
         Some(Piece { content: self.content, contents: self.contents.clone(), length, number, offset })
     }
@@ -291,10 +291,10 @@ const ACTION: &str = "read content";
 
 async fn fetch(piece: Piece) -> Fetched {
     let fetched = piece.fetch().await.map_err(|error| error.to(ACTION))?;
-    fetched.ok_or_else(|| StoreError::new(ACTION, "a slice of it is gone"))
+    fetched.ok_or_else(|| StoreError::new(ACTION, "a chunk of it is gone"))
 }
 
-impl Body for Sliced {
+impl Body for Chunked {
     type Data = Bytes;
     type Error = StoreError;
 
@@ -302,31 +302,31 @@ impl Body for Sliced {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StoreError>>> {
-        while self.slices.len() <= AHEAD
+        while self.chunks.len() <= AHEAD
             && let Some(piece) = self.next_piece()
         {
-            self.slices.push_back(Slice::begin(piece));
+            self.chunks.push_back(Chunk::begin(piece));
         }
-        for slice in &mut self.slices {
-            if let Slice::Coming(coming) = slice
+        for chunk in &mut self.chunks {
+            if let Chunk::Coming(coming) = chunk
                 && let Poll::Ready(fetched) = Pin::new(coming).poll(cx)
             {
-                *slice = Slice::Here(fetched.unwrap_or_else(|_| Err(no_runtime().to(ACTION))));
+                *chunk = Chunk::Here(fetched.unwrap_or_else(|_| Err(no_runtime().to(ACTION))));
             }
         }
-        match self.slices.pop_front() {
+        match self.chunks.pop_front() {
             None => Poll::Ready(None),
-            Some(coming @ Slice::Coming(_)) => {
-                self.slices.push_front(coming);
+            Some(coming @ Chunk::Coming(_)) => {
+                self.chunks.push_front(coming);
                 Poll::Pending
             }
-            Some(Slice::Here(Ok(data))) => {
+            Some(Chunk::Here(Ok(data))) => {
                 self.left = self.left.saturating_sub(data.len() as u64);
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
-            Some(Slice::Here(Err(error))) => {
+            Some(Chunk::Here(Err(error))) => {
                 // Nothing follows it.
-                self.slices.clear();
+                self.chunks.clear();
                 self.next = u64::MAX;
                 Poll::Ready(Some(Err(error)))
             }
@@ -361,21 +361,21 @@ mod tests {
     async fn a23_content_of_any_length_that_this_store_can_not_have_written_has_no_names_and_is_not_there() {
         let contents = contents();
         assert_eq!(contents.names(CONTENT).len(), 2);
-        // Content is given up in the middle of its last slice.
+        // Content is given up in the middle of its last chunk.
         assert_eq!(contents.names(RemoteContent::new(7 << 40 | 40_000, (1 << 20) + 20_000)).len(), 27);
-        for (slice, length) in
+        for (chunk, length) in
             [(65_536, (1 << 20) + 65_537), (65_536, 1 << 40), (1, 1 << 40), (1, 10), (0, 10), (u32::MAX, 10)]
         {
-            let forged = RemoteContent::new(7 << 40 | u128::from(slice), length);
-            assert_eq!(contents.names(forged), [""; 0], "{slice} {length}");
-            assert!(!contents.expire(forged, LINGER).await.expect("nothing is sent"), "{slice} {length}");
+            let forged = RemoteContent::new(7 << 40 | u128::from(chunk), length);
+            assert_eq!(contents.names(forged), [""; 0], "{chunk} {length}");
+            assert!(!contents.expire(forged, LINGER).await.expect("nothing is sent"), "{chunk} {length}");
             contents.remove(forged).await;
         }
         assert_eq!(contents.link.sent(), 0);
     }
 
     #[test]
-    fn a_slice_is_opened_as_it_was_sealed_from_any_block_on() {
+    fn a_chunk_is_opened_as_it_was_sealed_from_any_block_on() {
         for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5] {
             let data: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
             let sealed = sealed(CONTENT, 3, &data);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a23_a_slice_that_is_changed_or_cut_or_in_another_place_is_gone() {
+    fn a23_a_chunk_that_is_changed_or_cut_or_in_another_place_is_gone() {
         let data = vec![1; 2 * BLOCK + 100];
         let whole = sealed(CONTENT, 3, &data);
         for at in [0, 1, BLOCK - 1, BLOCK, BLOCK + CHECKSUM, whole.len() - CHECKSUM - 1, whole.len() - 1] {
@@ -404,7 +404,7 @@ mod tests {
         }
         let other = RemoteContent { id: 8 << 40 | 65_536, ..CONTENT };
         assert_eq!(opened(other, 3, 0, whole.clone()), None, "of another content");
-        assert_eq!(opened(CONTENT, 4, 0, whole.clone()), None, "another slice");
+        assert_eq!(opened(CONTENT, 4, 0, whole.clone()), None, "another chunk");
         assert_eq!(opened(CONTENT, 3, 1, whole), None, "another block");
     }
 }

@@ -73,6 +73,7 @@ impl LinkError {
         match self {
             Self::Open => StoreError::circuit_open(action),
             Self::Slow(limit) => StoreError::timed_out(action, limit),
+            down @ Self::Down(_) => StoreError::unreachable(action, down),
             other => StoreError::new(action, other),
         }
     }

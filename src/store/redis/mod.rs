@@ -10,7 +10,7 @@
 //! | `connect.rs`, `channel.rs`, `link.rs` | connections; one that is kept up; deadlines and the breaker |
 //! | `scripts.rs`, `log_scripts.rs`, `log.rs` | scripts; those of the log of purges, and its layout; the log |
 //! | `batches.rs`, `counter.rs` | purges, sent together; the state of the log, read once for all who ask |
-//! | `content.rs`, `writer.rs` | content in slices, and on its way into them |
+//! | `content.rs`, `writer.rs` | content in chunks, and on its way into them |
 //! | `gets.rs`, `inner.rs` | look-ups that are sent together; records: read, judged, written |
 //! | `leases.rs` | one call for all nodes |
 
@@ -169,7 +169,7 @@ impl RedisStore {
         ended.map_err(|error| error.to(action))
     }
 
-    /// Content that does not fit into the record goes into slices first.
+    /// Content that does not fit into the record goes into chunks first.
     async fn put_whole(
         &self,
         key: &CacheKey,

@@ -1,4 +1,4 @@
-//! Content on its way into slices.
+//! Content on its way into chunks.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,37 +16,37 @@ use crate::store::content::BoxFuture;
 use crate::store::random::random_wide;
 use crate::store::{ContentWriter, Fence, PutOutcome};
 
-/// Writes slices, and at last the record that has them. Nobody knows of them before that.
+/// Writes chunks, and at last the record that has them. Nobody knows of them before that.
 pub(super) struct Writer {
     buffer: BytesMut,
     content: RemoteContent,
     fence: Fence,
     inner: Arc<Inner>,
     key: CacheKey,
-    /// How many slices were written of which no record says anything.
+    /// How many chunks were written of which no record says anything.
     written: u64,
 }
 
 impl Writer {
     pub(super) fn new(inner: &Arc<Inner>, key: &CacheKey, fence: Fence) -> Self {
-        let content = new_content(random_wide(), inner.config.slice, 0);
+        let content = new_content(random_wide(), inner.config.chunk, 0);
         let (inner, key) = (Arc::clone(inner), key.clone());
         Self { buffer: BytesMut::new(), content, fence, inner, key, written: 0 }
     }
 
-    /// Takes the next bytes, and writes what fills slices. Whether it still fits.
+    /// Takes the next bytes, and writes what fills chunks. Whether it still fits.
     pub(super) async fn add(&mut self, data: &[u8]) -> Result<bool, LinkError> {
         self.content.length += data.len() as u64;
         if self.content.length > self.inner.config.max_object {
             return Ok(false);
         }
-        let slice = usize::try_from(self.inner.config.slice).unwrap_or(usize::MAX);
+        let chunk = usize::try_from(self.inner.config.chunk).unwrap_or(usize::MAX);
         let mut rest = data;
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(slice - self.buffer.len()));
+            let (now, later) = rest.split_at(rest.len().min(chunk - self.buffer.len()));
             self.buffer.extend_from_slice(now);
             rest = later;
-            if self.buffer.len() == slice {
+            if self.buffer.len() == chunk {
                 self.flush().await?;
             }
         }
@@ -107,7 +107,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if self.written > 0 {
             let contents = self.inner.contents(&self.key);
-            let length = self.written * u64::from(self.inner.config.slice);
+            let length = self.written * u64::from(self.inner.config.chunk);
             let content = RemoteContent::new(self.content.id, length);
             from_now_on(async move { contents.remove(content).await });
         }

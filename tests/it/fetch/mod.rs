@@ -2,3 +2,4 @@
 
 mod fills;
 mod races;
+mod resuming;

@@ -1,6 +1,7 @@
 //! Files that change, and purges: no answer has bytes of two versions, and a purge of the URL takes every slice.
 
 use http::{Method, Uri};
+use larder::CacheKey;
 use larder::store::PurgeTarget;
 
 use super::media::{File, Odd, Theatre};
@@ -102,6 +103,7 @@ async fn ra4_a_purge_of_the_url_takes_every_slice_also_behind_gaps() {
         ("prefix", PurgeTarget::Prefix(b"http://example.com/fi".as_slice().into())),
         ("host", PurgeTarget::Host("example.com".into())),
         ("path", PurgeTarget::Path(b"/film".as_slice().into())),
+        ("key", PurgeTarget::Key(CacheKey::from_uri(&film()).unwrap())),
         ("all", PurgeTarget::All),
     ];
     for (name, target) in purges {
@@ -121,12 +123,14 @@ async fn ra4_a_purge_of_the_url_takes_every_slice_also_behind_gaps() {
 #[tokio::test]
 async fn ra4_a_successful_unsafe_request_takes_every_slice() {
     let theatre = with_gaps().await;
-    theatre.send(Method::PUT, &[]).await;
-    theatre.media.asked();
-    for first in [4096, 0, 2048] {
-        theatre.range(&format!("bytes={first}-{first}")).await.told(MISS);
+    for method in [Method::DELETE, Method::PATCH, Method::POST, Method::PUT] {
+        theatre.send(method.clone(), &[]).await;
+        theatre.media.asked();
+        for first in [4096, 0, 2048] {
+            theatre.range(&format!("bytes={first}-{first}")).await.told(MISS);
+        }
+        assert_eq!(theatre.media.asked(), ["4096-5119", "0-1023", "2048-3071"], "{method}");
     }
-    assert_eq!(theatre.media.asked(), ["4096-5119", "0-1023", "2048-3071"]);
 }
 
 #[tokio::test]

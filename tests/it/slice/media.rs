@@ -73,12 +73,16 @@ impl File {
 }
 
 /// What the origin does with a request that is not as usual.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Odd {
+    /// As usual, but with so much content, whatever its `Content-Range` says.
+    Content { bytes: u64, has_length: bool },
     /// A 206 with this `Content-Range`.
     ContentRange(&'static str),
     /// The body breaks after so many bytes.
     Breaks(u64),
+    /// A 206 with several parts, none of them in its head.
+    Multipart,
     /// The call fails.
     Refuses,
     /// This status, without content.
@@ -184,6 +188,7 @@ impl Media {
             .is_none_or(|own| file.get("etag") == Some(&own) || file.get("last-modified") == Some(&own));
         let mut breaks_after = None;
         let has_trailer = matches!(odd, Some(Odd::Trailer));
+        let mut content = None;
         match odd {
             Some(Odd::Refuses) => return Err(Refused),
             Some(Odd::Status(status)) => {
@@ -197,7 +202,15 @@ impl Media {
                 *response.body_mut() = self.body(&file, 0, 10);
                 return Ok(response);
             }
+            Some(Odd::Multipart) => {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let told = HeaderValue::from_static("multipart/byteranges; boundary=b");
+                response.headers_mut().insert("content-type", told);
+                *response.body_mut() = self.body(&file, 0, 1024);
+                return Ok(response);
+            }
             Some(Odd::Breaks(after)) => breaks_after = Some(after),
+            Some(Odd::Content { bytes, has_length }) => content = Some((bytes, has_length)),
             Some(Odd::Trailer) | None => {}
         }
         if is_same {
@@ -221,6 +234,10 @@ impl Media {
                 *response.body_mut() = self.body(&file, first, last + 1);
             }
         }
+        if let Some((bytes, has_length)) = content {
+            let body = response.body_mut();
+            (body.end, body.has_length) = (body.at + bytes, has_length);
+        }
         response.body_mut().breaks_after = breaks_after;
         response.body_mut().has_trailer = has_trailer;
         Ok(response)
@@ -228,7 +245,17 @@ impl Media {
 
     fn body(&self, file: &File, first: u64, end: u64) -> MediaBody {
         let (file, state) = (file.clone(), Arc::clone(&self.state));
-        MediaBody { at: first, breaks_after: None, end, file, has_trailer: false, state, turns: 0 }
+        let has_length = true;
+        MediaBody {
+            at: first,
+            breaks_after: None,
+            end,
+            file,
+            has_length,
+            has_trailer: false,
+            state,
+            turns: 0,
+        }
     }
 }
 
@@ -249,6 +276,7 @@ pub struct MediaBody {
     breaks_after: Option<u64>,
     end: u64,
     file: File,
+    has_length: bool,
     has_trailer: bool,
     state: Arc<Mutex<State>>,
     /// How often others have gone first.
@@ -273,12 +301,12 @@ impl Body for MediaBody {
             return Poll::Pending;
         }
         self.turns = 0;
-        let mut end = self.end.min(self.at + FRAME);
+        let mut end = self.end.min(self.at.saturating_add(FRAME));
         if let Some(left) = self.breaks_after {
             if left == 0 {
                 return Poll::Ready(Some(Err(Refused)));
             }
-            end = end.min(self.at + left);
+            end = end.min(self.at.saturating_add(left));
             self.breaks_after = Some(left - (end - self.at));
         }
         if self.at == end {
@@ -294,7 +322,10 @@ impl Body for MediaBody {
 
     fn size_hint(&self) -> SizeHint {
         // With trailers, a message has no length.
-        if self.has_trailer { SizeHint::new() } else { SizeHint::with_exact(self.end - self.at) }
+        match self.has_length && !self.has_trailer {
+            true => SizeHint::with_exact(self.end - self.at),
+            false => SizeHint::new(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tower::Layer;
 
 use super::media::{File, SLICE, Theatre, request};
 use crate::support::bench::read;
-use crate::support::elsewhere::Elsewhere;
+use crate::support::elsewhere::{Elsewhere, Ending, Fault};
 use crate::support::stepped::Stepped;
 use crate::support::stores::{is_slow, slow};
 use crate::support::{CacheLayer, Step, alloc, cache_builder, settle};
@@ -52,6 +52,26 @@ async fn ra4_slices_are_stored_and_joined_over_every_store() {
         theatre.get().await.has_body(&file.all());
         assert_eq!(theatre.media.asked().len(), 4);
     }
+}
+
+#[tokio::test]
+async fn ra4_of_a_stored_slice_that_breaks_off_the_rest_is_asked_for() {
+    let store = Elsewhere::of(MemoryStore::builder().capacity(64 * MIB).build());
+    let file = File::new(700_001);
+    let theatre = over(store.clone(), 200_000, file.clone());
+    theatre.get().await.has_body(&file.all());
+    theatre.media.asked();
+    store.set_fault(Fault::At(1_000, Ending::Error));
+    theatre.get().await.told(HIT).has_body(&file.all());
+    let mut asked = theatre.media.asked();
+    asked.sort();
+    assert_eq!(asked, ["1000-199999", "201000-399999", "401000-599999", "601000-"]);
+    // They are replaced.
+    store.set_fault(Fault::None);
+    theatre.get().await.has_body(&file.all());
+    assert_eq!(theatre.media.asked().len(), 4);
+    theatre.get().await.told(HIT).has_body(&file.all());
+    assert_eq!(theatre.media.asked(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,6 +132,7 @@ async fn each_flaw_of_a_store_is_found_and_named_and_each_rule_finds_one() {
                 "a_stream_that_is_overtaken_by_a_purge_is_refused",
             ],
         ),
+        (Flaw::KeysSpareSlices, &["a_purge_of_a_key_reaches_its_slices"]),
         (Flaw::UriSparesFurtherParts, &["a_purge_of_a_uri_reaches_keys_with_further_parts"]),
     ] {
         let broken = broken_one_by_one(flaw).await;

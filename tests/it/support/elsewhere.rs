@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -19,9 +19,24 @@ use larder::{CacheKey, MemoryStore, Payload, ResponseHead, StoreError, StoredRes
 
 use super::forward::forward;
 
+/// How content ends before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Clean,
+    Error,
+    /// Nothing comes any more.
+    Hang,
+    /// In place of what follows, more than that comes in one frame.
+    Overrun,
+    /// The store can't be reached.
+    Unreachable,
+}
+
 /// What becomes of content that is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
+    /// After so many bytes of what was opened.
+    At(usize, Ending),
     /// It breaks off with an error half-way.
     Breaks,
     /// It can't be opened.
@@ -117,16 +132,32 @@ impl Store for Elsewhere {
         let mut content = range.map_or(kept.clone(), |range| {
             kept.slice(usize::try_from(range.first).unwrap()..usize::try_from(range.last).unwrap() + 1)
         });
-        if matches!(fault, Fault::Breaks | Fault::Short) {
-            content.truncate(content.len() / 2);
+        let ending = match fault {
+            Fault::At(at, ending) => Some((at, ending)),
+            Fault::Breaks => Some((content.len() / 2, Ending::Error)),
+            Fault::Short => Some((content.len() / 2, Ending::Clean)),
+            _ => None,
+        };
+        let length = content.len();
+        if let Some((at, _)) = ending {
+            content.truncate(at);
         }
         const FRAME: usize = 1_000;
         let mut frames: Vec<_> =
             content.chunks(FRAME).map(|frame| Ok(Frame::data(content.slice_ref(frame)))).collect();
-        if fault == Fault::Breaks {
-            frames.push(Err("scripted"));
+        match ending.map(|(_, ending)| ending) {
+            Some(Ending::Error) => frames.push(Err("scripted".into())),
+            Some(Ending::Unreachable) => {
+                frames.push(Err(StoreError::unreachable("read content", "scripted").into()));
+            }
+            Some(Ending::Overrun) => frames.push(Ok(Frame::data(vec![b'?'; length + 1].into()))),
+            None | Some(Ending::Clean | Ending::Hang) => {}
         }
-        Ok(Some(StoredBody::new(StreamBody::new(stream::iter(frames)))))
+        let frames = stream::iter::<Vec<Result<_, Box<dyn std::error::Error + Send + Sync>>>>(frames);
+        Ok(Some(match ending {
+            Some((_, Ending::Hang)) => StoredBody::new(StreamBody::new(frames.chain(stream::pending()))),
+            _ => StoredBody::new(StreamBody::new(frames)),
+        }))
     }
 
     async fn put(

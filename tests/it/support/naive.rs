@@ -47,6 +47,7 @@ pub enum Flaw {
     KeepsDroppedStreams,
     KeepsWhatIsReplaced,
     KeysAreUris,
+    KeysSpareSlices,
     KnowsOneUri,
     LastPurgeCounts,
     LosesTrailers,
@@ -120,6 +121,7 @@ impl Naive {
             (Flaw::TagsHaveACase, PurgeTarget::TagAnyCase(tag)) => {
                 PurgeTarget::tag(tag.clone()).names(key, groups)
             }
+            (Flaw::KeysSpareSlices, PurgeTarget::Key(purged)) => purged == key,
             (Flaw::UriSparesFurtherParts, PurgeTarget::Uri(_)) => {
                 let is_plain = key.is_uri_only() || key.uris().count() > 1;
                 is_plain && target.names(key, groups)

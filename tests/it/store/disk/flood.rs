@@ -64,3 +64,26 @@ async fn a33_a_flood_of_purges_of_nothing_hits_nothing_that_is_stored_or_on_its_
     assert!(all > last);
     node.fetch("/kept", "new").await;
 }
+
+/// What was purged first is known by a mark alone when its entry has made room for others.
+#[tokio::test]
+async fn a33_many_large_purges_take_a_bounded_place_on_the_disk_and_none_is_forgotten() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/", "old").await;
+    node.purge(PurgeTarget::host("example.com")).await;
+    // 48 MiB of names.
+    for purge in 0..96 {
+        let targets: Vec<_> = (0..1_024)
+            .map(|target| PurgeTarget::tag(format!("{purge:03} {target:04} {}", "x".repeat(503))))
+            .collect();
+        node.store.invalidate(&targets, PurgeMode::Remove).await.unwrap();
+    }
+    let bytes = written(&place).len();
+    assert!(bytes < 40 << 20, "{bytes} bytes");
+    let node = node.again(&place).await;
+    assert!(written(&place).len() < 40 << 20);
+    node.fetch("/", "new").await.told("larder; fwd=miss; stored; ttl=60");
+    // Of what was stored after all that, nothing is purged.
+    node.again(&place).await.hits("/", "new").await;
+}

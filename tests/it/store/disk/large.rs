@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt;
-use larder::CacheKey;
 use larder::store::{BeginOutcome, PurgeTarget, PutOutcome, Store};
+use larder::{CacheKey, Payload, StoredResponse};
 
 use super::{HIT, Node, Place, Process, large, place_of_parent};
 use crate::support::on_disk::patient;
@@ -38,6 +38,22 @@ async fn a_range_is_read_from_the_file_and_so_are_several() {
 }
 
 #[tokio::test]
+async fn content_that_is_put_whole_has_a_file_of_its_own_above_64_kib() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/small", "small").await;
+    let small = CacheKey::from_uri(&http::Uri::from_static("http://example.com/small")).unwrap();
+    let head = node.store.get(&small).await.unwrap().variants[0].response.head().clone();
+    for (length, files) in [(65_536, 0), (65_537, 1)] {
+        let response = StoredResponse::new(head.clone(), Payload::from_bytes(vec![b'x'; length].into()));
+        let expected = node.store.expect(&key());
+        node.store.put(&key(), response, expected.fence().unwrap()).await.unwrap();
+        assert_eq!(place.contents().len(), files);
+        node.hits("/large", &"x".repeat(length)).await;
+    }
+}
+
+#[tokio::test]
 async fn who_reads_content_reads_it_to_its_end_although_it_goes_meanwhile() {
     let place = Place::new();
     let node = Node::open(&place).await;
@@ -61,6 +77,21 @@ async fn who_reads_content_reads_it_to_its_end_although_it_goes_meanwhile() {
         let rest = opened.collect().await.unwrap().to_bytes();
         assert!([first, rest].concat() == body.as_bytes());
     }
+}
+
+#[tokio::test]
+async fn a_purge_of_everything_gives_the_disk_back() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    for number in 0..20 {
+        node.fill(&format!("/{number}"), &large()).await;
+        node.fill(&format!("/small/{number}"), "small").await;
+    }
+    node.purge(PurgeTarget::All).await;
+    while !place.files().is_empty() || node.held() != (0, 0) {
+        tokio::task::yield_now().await; // it is removed in the background
+    }
+    node.fill("/0", "new").await;
 }
 
 #[tokio::test]

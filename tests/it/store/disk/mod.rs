@@ -3,12 +3,18 @@
 //! Most of them are in memory, where the system has such a place, so that a test does not wait for a disk. Nothing here depends on how
 //! fast anything is: the deadlines of the guard are 20 seconds.
 
+mod completed;
 mod conformance;
 mod damage;
 mod flood;
+mod hostile;
 mod killed;
 mod large;
+mod many;
 mod opening;
+mod permissions;
+mod settings;
+mod shutdown;
 mod tiers;
 
 use std::path::{Path, PathBuf};
@@ -149,16 +155,19 @@ struct Process(Child);
 impl Process {
     /// Runs the test of that name, which is ignored otherwise, in a process of its own.
     fn of_test(module: &str, name: &str, place: &Place, arguments: &[(&str, String)]) -> Self {
+        Self(Self::command(module, name, place, arguments).spawn().unwrap())
+    }
+
+    fn command(module: &str, name: &str, place: &Place, arguments: &[(&str, String)]) -> Command {
         let module = module.split_once("::").map_or(module, |(_, rest)| rest);
-        let child = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args(["--exact", &format!("{module}::{name}"), "--ignored", "--nocapture", "--test-threads=1"])
             .env("LARDER_TEST_FOLDER", place.path())
             .envs(arguments.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        Self(child)
+            .stderr(Stdio::inherit());
+        command
     }
 }
 

@@ -1,10 +1,12 @@
 //! How a folder is opened, and closed.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
+use bytes::Bytes;
 use larder::CacheKey;
-use larder::store::{DiskStore, Fence, PurgeMode, PurgeScope, PurgeTarget, Store};
+use larder::store::{BeginOutcome, DiskStore, Fence, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store};
 
 use super::{HIT, Node, Place, Process, large, place_of_parent};
 
@@ -68,6 +70,59 @@ async fn a_second_process_on_one_folder_gets_an_error() {
     let mut process = Process::of_test(module_path!(), "the_second_process", &place, &[]);
     assert!(process.0.wait().unwrap().success());
     node.fill("/", "nobody is harmed").await;
+}
+
+#[tokio::test]
+async fn a_second_store_on_one_folder_leaves_alone_what_the_first_one_is_writing() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    let key = CacheKey::from_uri(&"http://example.com/".parse().unwrap()).unwrap();
+    let expected = node.store.expect(&key);
+    let begun = node.store.begin(&key, None, expected.fence().unwrap()).await.unwrap();
+    let BeginOutcome::Writer(mut writer) = begun else { panic!("no writer") };
+    for _ in 0..2 {
+        let written = writer.write(Bytes::from(vec![7; 65_536])).await.unwrap();
+        assert!(written.is_continue());
+    }
+    assert!(place.builder().open().await.unwrap_err().is_in_use());
+    assert_eq!(fs::read_dir(place.path().join("staged")).unwrap().count(), 1);
+    node.store.close().await;
+}
+
+/// What takes its time is a pipe in the place of a record: whoever opens it waits until somebody writes to it.
+#[tokio::test]
+async fn closing_waits_for_what_is_being_written_and_nothing_is_begun_meanwhile() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    node.fill("/slow", "old").await;
+    node.fill("/other", "other").await;
+    let key = |path: &str| CacheKey::from_uri(&format!("http://example.com{path}").parse().unwrap()).unwrap();
+    let lookup = node.store.get(&key("/slow")).await.unwrap();
+    let record = place.record(&key("/slow")).unwrap();
+    fs::remove_file(&record).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&record).status().unwrap().success());
+    let (store, response) = (node.store.clone(), lookup.variants[0].response.clone());
+    let putting = tokio::spawn(async move {
+        let expected = store.expect(&key("/slow"));
+        store.put(&key("/slow"), response, expected.fence().unwrap()).await
+    });
+    tokio::task::yield_now().await;
+    let store = node.store.clone();
+    let closing = tokio::spawn(async move { store.close().await });
+    tokio::task::yield_now().await;
+    let store = node.store.clone();
+    let getting = tokio::spawn(async move { store.get(&key("/other")).await });
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!getting.is_finished() && !closing.is_finished(), "it is not closed yet");
+    let pipe = tokio::task::spawn_blocking(move || fs::OpenOptions::new().write(true).open(record));
+    pipe.await.unwrap().unwrap();
+    assert_eq!(putting.await.unwrap().unwrap(), PutOutcome::Stored);
+    closing.await.unwrap();
+    assert!(getting.await.unwrap().is_err(), "it is closed");
+    let node = Node::open(&place).await;
+    node.hits("/slow", "old").await;
 }
 
 #[tokio::test]
@@ -170,6 +225,9 @@ async fn f11_a_full_disk_costs_old_entries_and_no_answer() {
         node.fetch(&format!("/{number}"), &large()).await;
         node.fetch(&format!("/small/{number}"), "small").await;
     }
+    // What comes last is stored all the same.
+    node.hits("/79", &large()).await;
+    node.hits("/small/79", "small").await;
     let hits = async |node: &Node| {
         let mut hits = 0;
         for number in 0..80 {
@@ -188,6 +246,27 @@ async fn f11_a_full_disk_costs_old_entries_and_no_answer() {
     drop(node);
     let node = Node::open(&place).await;
     assert_eq!(hits(&node).await, 0);
+}
+
+#[tokio::test]
+async fn f11_a_purge_on_a_full_disk_takes_the_room_of_old_entries() {
+    let place = Place::new();
+    let Some(_mount) = Mount::tmpfs(&place, "size=24m") else { return };
+    let node = Node::open(&place).await;
+    for number in 0..40 {
+        node.fill(&format!("/{number}"), &large()).await;
+    }
+    // Somebody else has the rest.
+    let mut rest = fs::File::create(place.path().join("rest")).unwrap();
+    while rest.write_all(&[0; 4096]).is_ok() {}
+    let before = node.held().1;
+    for purge in 0..8 {
+        let tag = |target| PurgeTarget::tag(format!("{purge} {target} {}", "x".repeat(500)));
+        let targets: Vec<_> = (0..1_024).map(tag).collect();
+        node.store.invalidate(&targets, PurgeMode::Remove).await.unwrap();
+    }
+    assert!(node.held().1 < before);
+    node.hits("/39", &large()).await;
 }
 
 #[tokio::test]

@@ -20,10 +20,10 @@ fn key(path: &str) -> CacheKey {
 
 #[tokio::test]
 async fn clients_that_stop_reading_keep_nobody_from_the_server() {
-    /// Two slices ahead for each are more than the commands that may be on their way.
+    /// Two chunks ahead for each are more than the commands that may be on their way.
     const CLIENTS: usize = 2_100;
     let server = Server::start(Kind::Redis);
-    let node = Node::new(config(&server.url()).slice(16 << 10));
+    let node = Node::new(config(&server.url()).chunk(16 << 10));
     let content = "0123456789".repeat(10_000);
     node.fill("/", &content).await;
     let found = node.store.get(&key("/")).await.unwrap();

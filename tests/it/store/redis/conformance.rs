@@ -74,8 +74,8 @@ async fn the_contract_is_kept_over_an_old_redis() {
 }
 
 #[tokio::test]
-async fn the_contract_is_kept_where_all_content_is_in_slices() {
-    check_on(Kind::Redis, |config| config.inline(0).slice(16 << 10).max_object(1 << 20)).await;
+async fn the_contract_is_kept_where_all_content_is_in_chunks() {
+    check_on(Kind::Redis, |config| config.inline(0).chunk(16 << 10).max_object(1 << 20)).await;
 }
 
 #[tokio::test]

@@ -230,10 +230,10 @@ async fn f10_a_connection_that_is_cut_at_any_byte_of_a_purge_loses_no_purge_that
 }
 
 #[tokio::test]
-async fn content_in_slices_whose_connection_breaks_off_never_ends_cleanly() {
+async fn content_in_chunks_whose_connection_breaks_off_never_ends_cleanly() {
     let server = Server::start(Kind::Redis);
     let namespace = namespace();
-    let of = |url: &str| config(url).namespace(&namespace).slice(16 << 10);
+    let of = |url: &str| config(url).namespace(&namespace).chunk(16 << 10);
     let content = "0123456789".repeat(20_000);
     Node::new(of(&server.url())).fill("/", &content).await;
     let proxy = Faulty::before(server.port);

@@ -334,7 +334,7 @@ async fn records_are_spread_over_as_many_connections_as_are_asked_for() {
         let server = Server::start(kind);
         let namespace = namespace();
         let node =
-            |count| Node::new(config(&server.url()).namespace(&namespace).slice(16 << 10).connections(count));
+            |count| Node::new(config(&server.url()).namespace(&namespace).chunk(16 << 10).connections(count));
         let [one, many] = [1, 4].map(node);
         let content = "x".repeat(50_000);
         for path in 0..64 {
@@ -352,10 +352,10 @@ async fn records_are_spread_over_as_many_connections_as_are_asked_for() {
 }
 
 #[tokio::test]
-async fn a23_a_slice_in_which_a_byte_has_changed_is_never_served() {
+async fn a23_a_chunk_in_which_a_byte_has_changed_is_never_served() {
     let server = Server::start(Kind::Redis);
     let namespace = namespace();
-    let node = Node::new(config(&server.url()).namespace(&namespace).slice(64 << 10));
+    let node = Node::new(config(&server.url()).namespace(&namespace).chunk(64 << 10));
     let content = "0123456789".repeat(20_000);
     node.fill("/large", &content).await;
     let (response, _) = stored(&node, "/large").await;
@@ -378,6 +378,6 @@ async fn a23_a_slice_in_which_a_byte_has_changed_is_never_served() {
             assert!(open(range(first + 20_000, first + 20_100)).await, "{number}: another block");
         }
     }
-    // The first slice is read before the client is answered.
+    // The first chunk is read before the client is answered.
     node.fetch("/large", &content.replace('0', "o")).await;
 }

@@ -85,7 +85,7 @@ async fn a23_an_entry_that_somebody_else_has_added_to_the_log_keeps_nobody_from_
 }
 
 #[tokio::test]
-async fn a23_slices_that_somebody_else_has_written_never_make_content_that_ends_cleanly() {
+async fn a23_chunks_that_somebody_else_has_written_never_make_content_that_ends_cleanly() {
     let server = Server::start(Kind::Redis);
     let content = "0123456789".repeat(10_000);
     for hostile in [
@@ -96,28 +96,30 @@ async fn a23_slices_that_somebody_else_has_written_never_make_content_that_ends_
         &["SETRANGE", "KEY", "1000000", "far beyond the end"],
     ] {
         let namespace = namespace();
-        let node = || Node::new(config(&server.url()).namespace(&namespace).slice(16 << 10));
+        let node = || Node::new(config(&server.url()).namespace(&namespace).chunk(16 << 10));
         let (one, other) = (node(), node());
         one.fill("/", &content).await;
         other.get("/").await.has_body(&content).told(HIT);
-        let mut slices: Vec<_> = server.ask(&["KEYS", &format!("{namespace}.1:b*")]).list();
-        assert_eq!(slices.len(), 7);
-        for slice in slices.drain(..).map(Answer::text) {
-            let whole = server.ask(&["GET", &slice]).bytes().unwrap();
+        let mut chunks: Vec<_> = server.ask(&["KEYS", &format!("{namespace}.1:b*")]).list();
+        assert_eq!(chunks.len(), 7);
+        for chunk in chunks.drain(..).map(Answer::text) {
+            let whole = server.ask(&["GET", &chunk]).bytes().unwrap();
             if hostile[0] == "LPUSH" {
-                server.ask(&["DEL", &slice]);
+                server.ask(&["DEL", &chunk]);
             }
             let words: Vec<_> =
-                hostile.iter().map(|word| if *word == "KEY" { &slice } else { *word }).collect();
+                hostile.iter().map(|word| if *word == "KEY" { &chunk } else { *word }).collect();
             let answer = server.ask(&words);
             assert!(!matches!(answer, Answer::Error(_)), "{answer:?}");
-            other.bench.origin.then(Reply::cc("of the origin", "no-store"));
-            let seen = other.get("/").await;
-            // What follows the end of a slice is none of its bytes.
+            // A node remembers what has broken off.
+            let reader = node();
+            reader.bench.origin.then(Reply::cc("of the origin", "no-store"));
+            let seen = reader.get("/").await;
+            // What follows the end of a chunk is none of its bytes.
             let is_whole = hostile[0] == "SETRANGE" && seen.body == content;
-            assert!(seen.broken || seen.body == "of the origin" || is_whole, "{hostile:?} {slice}: {seen:?}");
-            server.ask(&["DEL", &slice]);
-            server.ask_bytes(&[b"SET", slice.as_bytes(), &whole]);
+            assert!(seen.broken || seen.body == "of the origin" || is_whole, "{hostile:?} {chunk}: {seen:?}");
+            server.ask(&["DEL", &chunk]);
+            server.ask_bytes(&[b"SET", chunk.as_bytes(), &whole]);
         }
         other.get("/").await.has_body(&content).told(HIT);
     }

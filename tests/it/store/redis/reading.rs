@@ -71,11 +71,11 @@ async fn look_ups_of_one_moment_are_sent_together_and_one_that_is_alone_at_once(
 }
 
 #[tokio::test]
-async fn large_content_is_in_slices_in_the_slot_of_its_record() {
+async fn large_content_is_in_chunks_in_the_slot_of_its_record() {
     let cluster = Cluster::shared();
     let namespace = namespace();
     let config =
-        || config(&cluster.url()).namespace(&namespace).slice(64 << 10).keep(Duration::from_secs(3_600));
+        || config(&cluster.url()).namespace(&namespace).chunk(64 << 10).keep(Duration::from_secs(3_600));
     let (one, other) = (Node::new(config()), Node::new(config()));
     let content: String = (0..20_000).map(|line| format!("{line:09}\n")).collect();
     one.fill("/large", &content).await;
@@ -84,13 +84,13 @@ async fn large_content_is_in_slices_in_the_slot_of_its_record() {
     assert_eq!((seen.status.as_u16(), &*seen.body), (206, &content[65_530..=131_079]));
 
     let slot = RecordNames::new(&namespace).slot(&key("/large"));
-    let mut slices = Vec::new();
+    let mut chunks = Vec::new();
     for server in &cluster.primaries {
         let pattern = format!("{namespace}.1:b{slot}*");
-        slices.extend(server.ask(&["KEYS", &pattern]).list().into_iter().map(Answer::text));
+        chunks.extend(server.ask(&["KEYS", &pattern]).list().into_iter().map(Answer::text));
     }
-    assert_eq!(slices.len(), 4, "of 200,000 bytes: {slices:?}");
-    let names = [slices, vec![RecordNames::new(&namespace).of(&key("/large"))]].concat();
+    assert_eq!(chunks.len(), 4, "of 200,000 bytes: {chunks:?}");
+    let names = [chunks, vec![RecordNames::new(&namespace).of(&key("/large"))]].concat();
     let of_key = |words: [&str; 2], name: &str| {
         let words = [words[0].as_bytes(), words[1].as_bytes(), name.as_bytes()];
         let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
@@ -116,7 +116,7 @@ async fn large_content_is_in_slices_in_the_slot_of_its_record() {
 #[tokio::test]
 async fn content_beyond_the_limit_passes_and_leaves_nothing() {
     let server = Server::start(Kind::Redis);
-    let node = Node::new(config(&server.url()).max_object(100_000).slice(16 << 10));
+    let node = Node::new(config(&server.url()).max_object(100_000).chunk(16 << 10));
     let content = "x".repeat(100_001);
     node.fetch("/", &content).await;
     // Where the length is not known before it has come in.
@@ -124,7 +124,7 @@ async fn content_beyond_the_limit_passes_and_leaves_nothing() {
     node.get("/frames").await.has_body(&content);
     node.store.get(&key("/")).await.unwrap();
     let left = || server.ask(&["KEYS", "larder.1:*"]).list().len();
-    crate::support::servers::eventually("slices were to go", || left() == 0);
+    crate::support::servers::eventually("chunks were to go", || left() == 0);
 }
 
 #[tokio::test]
@@ -172,9 +172,9 @@ async fn namespaces_databases_and_secrets_are_apart() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_dropped_leaves_no_slices() {
+async fn a_stream_that_is_dropped_leaves_no_chunks() {
     let server = Server::start(Kind::Redis);
-    let node = Node::new(config(&server.url()).slice(16 << 10));
+    let node = Node::new(config(&server.url()).chunk(16 << 10));
     let fence = node.store.get(&key("/")).await.unwrap().fence;
     let larder::store::BeginOutcome::Writer(mut writer) =
         node.store.begin(&key("/"), None, fence).await.unwrap()
@@ -183,10 +183,10 @@ async fn a_stream_that_is_dropped_leaves_no_slices() {
     };
     let written = writer.write(Bytes::from(vec![b'x'; 100_000])).await.unwrap();
     assert!(written.is_continue());
-    let slices = || server.ask(&["KEYS", "larder.1:b*"]).list().len();
-    assert_eq!(slices(), 6);
+    let chunks = || server.ask(&["KEYS", "larder.1:b*"]).list().len();
+    assert_eq!(chunks(), 6);
     drop(writer);
-    while slices() > 0 {
+    while chunks() > 0 {
         tokio::task::yield_now().await;
     }
 }

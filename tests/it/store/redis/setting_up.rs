@@ -63,7 +63,7 @@ async fn a28_a_user_with_the_rights_that_are_named_is_enough() {
         ok(&server.ask(&user.chain(rights.iter().map(String::as_str)).collect::<Vec<_>>()));
         let of = |namespace: &str| {
             let url = format!("redis://cache:secret@127.0.0.1:{}", server.port);
-            Node::new(config(&url).namespace(namespace).slice(16 << 10))
+            Node::new(config(&url).namespace(namespace).chunk(16 << 10))
         };
         let (one, other) = (of("shop"), of("shop"));
         let content = "x".repeat(100_000);
