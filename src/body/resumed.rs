@@ -110,7 +110,7 @@ impl Body for Resumed {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use http::HeaderMap;
     use http_body_util::{BodyExt, StreamBody};

@@ -19,6 +19,7 @@ mod remote;
 mod slices;
 mod stores;
 mod streaming;
+mod tiers;
 mod world;
 
 use std::cell::Cell;

@@ -164,7 +164,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<BeginOutcome, StoreError>> + Send;
 
     /// Gives a stored response a new head over the same content, provided it is still the one with the id `of` (compare
-    /// and swap).
+    /// and swap). The fence is that of what is known now, or the one with which the response was found ([`Stored::fence`]): then the
+    /// new head says nothing newer of it, and what was purged softly stays stale.
     fn freshen(
         &self,
         key: &CacheKey,

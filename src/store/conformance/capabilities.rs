@@ -23,6 +23,8 @@ pub struct Capabilities {
     /// [`PutOutcome::Stored`](crate::store::PutOutcome::Stored) to what one of them has made go or go stale: it is never found, or
     /// found as stale, all the same.
     pub exact_outcomes: bool,
+    /// Of how many purges of prefixes the store knows exactly what they named; default all. An older one may hit more.
+    pub exact_prefixes: usize,
     /// A purge hits nothing but what its target names. A store that keeps coarse stamps of purges may hit more.
     pub exact_purges: bool,
     /// The store reads no clock: it drops nothing because time has passed. The rule for one that does takes three seconds.
@@ -44,6 +46,7 @@ impl Capabilities {
             durable: true,
             durable_fences: true,
             exact_outcomes: true,
+            exact_prefixes: usize::MAX,
             exact_purges: true,
             reads_no_clock: true,
             shared_replacements: true,
@@ -70,6 +73,13 @@ impl Capabilities {
     #[must_use]
     pub fn exact_outcomes(mut self, are_exact: bool) -> Self {
         self.exact_outcomes = are_exact;
+        self
+    }
+
+    /// Sets [`Capabilities::exact_prefixes`].
+    #[must_use]
+    pub fn exact_prefixes(mut self, count: usize) -> Self {
+        self.exact_prefixes = count;
         self
     }
 

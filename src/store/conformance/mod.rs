@@ -135,6 +135,7 @@ pub async fn violations<N: Nodes>(subject: &Subject<'_, N>) -> Vec<Violation> {
         what_was_asked_for_before_a_soft_purge_is_never_fresh,
         an_old_response_does_not_replace_a_newer_one_after_a_soft_purge,
         a_freshening_from_before_a_soft_purge_leaves_it_stale,
+        a_response_is_freshened_with_its_own_fence,
         a_purge_is_remembered_for_what_is_on_its_way,
         a_purge_of_another_query_is_remembered_for_what_is_on_its_way,
         fills_and_purges_at_one_time_leave_nothing_old,

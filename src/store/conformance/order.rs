@@ -192,6 +192,44 @@ pub async fn a_freshening_from_before_a_soft_purge_leaves_it_stale<N: Nodes>(sub
         .await;
 }
 
+/// The origin has said something newer that is not stored, for one. What a soft purge has made stale stays so.
+pub async fn a_response_is_freshened_with_its_own_fence<N: Nodes>(subject: &Subject<'_, N>) {
+    subject
+        .each_way_of_replacing(async |fleet| {
+            for is_purged in [false, true] {
+                fleet.fill(&here(), "content", "x").await;
+                // So that its fence is not that of what is asked for now.
+                if subject.capabilities.exact_purges {
+                    let other = PurgeTarget::uri("http://example.com/other");
+                    fleet.invalidate_now(&other, PurgeMode::Remove).await;
+                }
+                if is_purged {
+                    fleet.invalidate(&PurgeTarget::All, PurgeMode::Expire(purged_at())).await;
+                }
+                let found = fleet.look_up_to_fill(&here()).await;
+                let Some(stored) = found.variants.first() else { panic!("it was stored a moment ago") };
+                let mut outdated = head("x");
+                outdated.reuse.outdated = true;
+                let written = fleet.freshen(&here(), stored.id, outdated, stored.fence).await;
+                assert_eq!(written, PutOutcome::Stored, "with its own fence");
+                fleet
+                    .look_up_until(&here(), |lookup| match lookup.variants.first() {
+                        Some(stored) if !stored.response.head().reuse().outdated => {
+                            Err("it has its old head".to_owned())
+                        }
+                        Some(stored) if stored.expired.is_some() != is_purged => {
+                            Err(format!("it is not as the soft purge has left it: {:?}", stored.expired))
+                        }
+                        Some(_) => Ok(()),
+                        None => Err("it is gone".to_owned()),
+                    })
+                    .await;
+                fleet.invalidate(&PurgeTarget::All, PurgeMode::Remove).await;
+            }
+        })
+        .await;
+}
+
 /// Whether or not it concerned anything that was stored, and whatever else was expected.
 pub async fn a_purge_is_remembered_for_what_is_on_its_way<N: Nodes>(subject: &Subject<'_, N>) {
     subject

@@ -446,7 +446,7 @@ pub async fn a_purge_leaves_alone_what_it_does_not_name<N: Nodes>(subject: &Subj
         .await;
 }
 
-/// Strangers purge what does not exist, by unsafe requests.
+/// Strangers purge what does not exist, by unsafe requests; and as many prefixes as are known exactly.
 pub async fn many_purges_of_nothing_hit_nothing<N: Nodes>(subject: &Subject<'_, N>) {
     const MANY: usize = 2_000;
     subject
@@ -454,16 +454,18 @@ pub async fn many_purges_of_nothing_hit_nothing<N: Nodes>(subject: &Subject<'_, 
             fleet.fill(&here(), "stored", "x").await;
             let (expected, fence) = fleet.expect(&here()).await;
             for number in 0..MANY {
+                let prefix = PurgeTarget::prefix(format!("http://{number}.example/x"));
                 let nothing = [
                     PurgeTarget::group("http://example.com", &number.to_string()),
                     PurgeTarget::host(format!("{number}.example")),
                     PurgeTarget::Key(here().with("part", &number.to_le_bytes())),
-                    PurgeTarget::prefix(format!("http://{number}.example/x")),
                     PurgeTarget::prefix(format!("http://{number}.example/")),
                     PurgeTarget::tag(number.to_string()),
                     PurgeTarget::tag_any_case(number.to_string()),
                     PurgeTarget::uri(format!("http://example.com/{number}")),
                 ];
+                let mut nothing = nothing.to_vec();
+                nothing.extend((number < subject.capabilities.exact_prefixes).then_some(prefix));
                 fleet.invalidate_all_now(&nothing, PurgeMode::Remove).await;
             }
             fleet.finds(&here(), &["stored"], &format!("none of {MANY} purges names it")).await;

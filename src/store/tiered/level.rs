@@ -35,7 +35,7 @@ pub(super) async fn fence<S: Store>(store: &S, key: &CacheKey) -> Option<LevelFe
 
 /// Whether two levels have the same response: one message, with the same head over it.
 pub(super) fn is_same(one: &StoredResponse, other: &StoredResponse) -> bool {
-    one.head().reuse() == other.head().reuse() && one.payload().len() == other.payload().len()
+    one.head() == other.head() && one.payload().len() == other.payload().len()
 }
 
 /// Whether what is near is no less than what is far.

@@ -8,6 +8,8 @@
 //!   purge that comes before that fence is seen by the log, and one that comes after it by the level.
 //! - What is near was announced to the log before, and not longer ago than the announcement is sure to count: a purge of something
 //!   that was not announced need not be in the log.
+//! - Whoever writes under a key has its turn (`turns.rs`) from before the far store is asked until the near one has followed; and what
+//!   is found far comes near only if nobody has had that turn since before the look.
 //! - The near store answers only while all that the log is known to have is in effect there, and only where the log was seen whole
 //!   within the bound.
 //!
@@ -18,6 +20,7 @@ mod limits;
 mod near;
 mod putting;
 mod store;
+mod turns;
 mod under_way;
 mod writer;
 
@@ -31,6 +34,7 @@ use tokio::sync::Semaphore;
 
 pub use self::limits::TierLimits;
 use self::near::Near;
+use self::turns::Turns;
 use self::under_way::PurgesUnderWay;
 use super::content::BoxFuture;
 use super::log::{Followed, Follower, MemoryLog, Replica};
@@ -45,7 +49,7 @@ const ANNOUNCED_FOR: Duration = Duration::from_secs(12 * 60 * 60);
 /// In how many places keys are counted that are found far.
 const PLACES: usize = 4_096;
 /// How many responses may be on their way to the far store in the background; a further one is waited for.
-const IN_BACKGROUND: usize = 64;
+const IN_BACKGROUND: u32 = 64;
 
 /// Two stores, one before the other: a near one that answers at once, as a [`MemoryStore`](crate::MemoryStore), and a far one that
 /// has more, or that other nodes share.
@@ -62,7 +66,8 @@ const IN_BACKGROUND: usize = 64;
 /// # let _ = layer;
 /// ```
 ///
-/// The near store has to give content back as it got it: in memory, or for the far store to open.
+/// The near store answers without waiting, so it is one in memory. One that waits ([`StoreLimits::waits`]) is asked together with the far
+/// one, and saves nothing.
 pub struct TieredStore<N, F> {
     inner: Arc<Inner<N, F>>,
 }
@@ -90,6 +95,7 @@ struct Inner<N, F> {
     replica: Arc<Replica>,
     /// Of both stores together.
     store_limits: StoreLimits,
+    turns: Turns,
     /// Of a far store whose log is here.
     under_way: PurgesUnderWay,
 }
@@ -122,7 +128,8 @@ impl<N: Store, F: Store> TieredStore<N, F> {
         Self::with(near, far, limits, Link::Own(log), |_, _| false)
     }
 
-    /// A near store before one whose log of purges tells what other nodes purge. It is followed in a task, which begins when the
+    /// A near store before one whose log of purges tells what other nodes purge. What the near store has from before goes, as it has not
+    /// heard of purges since. The log is followed in a task, which begins when the
     /// tier is made or first used in a runtime, and ends with the tier.
     pub fn following(near: N, far: F, limits: TierLimits) -> Self
     where
@@ -166,7 +173,7 @@ impl<N: Store, F: Store> TieredStore<N, F> {
         let inner = Inner {
             store_limits: store_limits(&near.store().limits(), far.limits()),
             has_lease,
-            background: Arc::new(Semaphore::new(IN_BACKGROUND)),
+            background: Arc::new(Semaphore::new(IN_BACKGROUND as usize)),
             far,
             far_mark: random.hash_one("far"),
             hits: (0..places).map(|_| AtomicU32::new(0)).collect(),
@@ -175,6 +182,7 @@ impl<N: Store, F: Store> TieredStore<N, F> {
             near,
             random,
             replica,
+            turns: Turns::default(),
             under_way: PurgesUnderWay::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -188,6 +196,13 @@ impl<N: Store, F: Store> TieredStore<N, F> {
     /// The near store. What is done to it is not done to the far one.
     pub fn near(&self) -> &N {
         self.inner.near.store()
+    }
+
+    /// Waits until what was put in the background ([`TierLimits::far_in_background`]) is in the far store: at the end of a process, before
+    /// a durable far store is closed.
+    pub async fn settle(&self) {
+        // Nobody closes it, so there are permits.
+        let _ = self.inner.background.acquire_many(IN_BACKGROUND).await;
     }
 
     /// Whether the near store answers now: where a log is followed, that was seen whole within the bound, and what is new in it is

@@ -11,9 +11,12 @@ use crate::runtime::Instant;
 use crate::store::log::{Hearer, Replica};
 use crate::store::{PurgeMode, PurgeTarget, Store};
 
+/// Nobody knows what is in effect: everything has to go.
+const NOTHING: u64 = u64::MAX;
+
 pub(super) struct Near<N> {
     bound: Duration,
-    /// How many changes of the replica are in effect here.
+    /// How many changes of the replica are in effect here; at first none, not even those that it knows.
     heard: AtomicU64,
     replica: Arc<Replica>,
     store: N,
@@ -22,7 +25,8 @@ pub(super) struct Near<N> {
 
 impl<N: Store> Near<N> {
     pub(super) fn new(store: N, replica: Arc<Replica>, bound: Duration) -> Self {
-        let heard = AtomicU64::new(replica.changed());
+        // What is there from a former life was not told of the purges since, so it goes when it hears for the first time.
+        let heard = AtomicU64::new(NOTHING);
         Self { bound, heard, replica, store, turns: Turns::new(()) }
     }
 
@@ -53,7 +57,7 @@ impl<N: Store> Near<N> {
     pub(super) async fn forget_key(&self, key: &CacheKey) {
         let target = [PurgeTarget::Key(key.clone())];
         if self.store.invalidate(&target, PurgeMode::Remove).await.is_err() {
-            self.heard.store(u64::MAX, Ordering::SeqCst);
+            self.heard.store(NOTHING, Ordering::SeqCst);
         }
     }
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::level::{LevelFence, is_same};
+use super::turns::Writing;
 use super::{Inner, Link};
 use crate::entry::key::CacheKey;
-use crate::entry::{Levels, StoredResponse};
+use crate::entry::{Levels, ResponseHead, StoredResponse};
 use crate::error::StoreError;
 use crate::runtime::Runtime;
 use crate::store::log::Verdict;
-use crate::store::{Fence, PutOutcome, Store, StoredId};
+use crate::store::{Fence, PutOutcome, Store, Stored, StoredId};
 
 impl<N: Store, F: Store> Inner<N, F> {
     /// What may answer for other queries is judged by its fence for each of them, and stays with the fence that it has far.
@@ -134,6 +135,45 @@ impl<N: Store, F: Store> Inner<N, F> {
         self.near.store().freshen(key, of, head, near_fence.fence()).await
     }
 
+    /// [`Store::freshen`] with the fence that the response was found with: `None` where it is another one. It is that of one level and
+    /// says nothing in the other, or of the log. So each level judges what it has by its own.
+    pub(super) async fn freshen_as_found(
+        &self,
+        key: &CacheKey,
+        of: StoredId,
+        near: Option<&Stored>,
+        head: &ResponseHead,
+        fence: Fence,
+    ) -> Result<Option<PutOutcome>, StoreError> {
+        let is_found_far = near.is_none() && self.is_own() && !self.replica.has_given(fence);
+        if !(is_found_far || near.is_some_and(|near| near.fence == fence)) {
+            return Ok(None);
+        }
+        let found = self.far.get(key).await?;
+        let is_it = |far: &&Stored| match near {
+            Some(near) => is_same(&far.response, &near.response),
+            None => far.id == self.far_id(of) && far.fence == fence,
+        };
+        let outcome = match found.variants.iter().find(is_it) {
+            Some(far) => {
+                let outcome = self.far.freshen(key, far.id, head.clone(), far.fence).await?;
+                if outcome == PutOutcome::Stored {
+                    self.forget_key(key).await;
+                }
+                outcome
+            }
+            None => match near {
+                Some(near) => {
+                    let mut head = head.clone();
+                    head.near_until = near.response.head().near_until;
+                    self.near.store().freshen(key, of, head, fence).await?
+                }
+                None => PutOutcome::Superseded,
+            },
+        };
+        Ok(Some(outcome))
+    }
+
     /// Announces what is going to be near before it is far; `false` where it has been purged.
     async fn announce(
         &self,
@@ -158,14 +198,15 @@ impl<N: Store, F: Store> Inner<N, F> {
 }
 
 impl<N: Store, F: Store> Inner<N, F> {
-    /// Puts near, and into the far store in a task; `None` where that is not possible. What is near and not yet far has to be
-    /// announced, which is a round trip.
+    /// Puts near, and into the far store in a task, which takes the turn; `None` where that is not possible. What is near and not yet
+    /// far has to be announced, which is a round trip.
     pub(super) async fn put_in_background(
         self: &Arc<Self>,
         key: &CacheKey,
         response: &StoredResponse,
         near_fence: &LevelFence,
         far_fence: &LevelFence,
+        writing: &mut Option<Writing>,
     ) -> Result<Option<PutOutcome>, StoreError> {
         if !self.is_near_open() {
             return Ok(None);
@@ -176,27 +217,21 @@ impl<N: Store, F: Store> Inner<N, F> {
             self.forget_key(key).await;
             return Ok(Some(PutOutcome::Superseded));
         }
+        // Whoever finds it near may look far next.
+        writing.iter().for_each(Writing::is_near_first);
         match self.put_near(key, response, near_fence).await {
             PutOutcome::Stored => {}
             PutOutcome::Superseded => return Ok(Some(PutOutcome::Superseded)),
             PutOutcome::TooLarge => return Ok(None),
         }
         let (tier, key, response) = (Arc::clone(self), key.clone(), response.clone());
-        let far_fence = far_fence.clone();
+        let (far_fence, writing) = (far_fence.clone(), writing.take());
         drop(runtime.spawn(async move {
-            // By now it may have another head, or something else may be in its place: that goes far by itself.
-            let is_near = async || {
-                let near = tier.near_variants(&key).await;
-                near.iter().any(|stored| is_same(&stored.response, &response))
-            };
-            if is_near().await
-                && let Ok(PutOutcome::Superseded) =
-                    tier.far.put(&key, response.clone(), far_fence.fence()).await
-                && is_near().await
-            {
+            let put = tier.far.put(&key, response, far_fence.fence()).await;
+            if let Ok(PutOutcome::Superseded) = put {
                 tier.forget_key(&key).await; // another node has what is newer
             }
-            drop((far_fence, permit));
+            drop((writing, far_fence, permit));
         }));
         Ok(Some(PutOutcome::Stored))
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::level::{self, LevelFence, insert, is_for_same, is_same, stands_for};
+use super::turns::Look;
 use super::under_way::UnderWay;
 use super::writer::TierWriter;
 use super::{ANNOUNCED_FOR, Inner, Link, TieredStore};
@@ -29,10 +30,14 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let inner = &*self.inner;
         inner.hear().await;
         let fence = inner.fence();
-        // Before the far store is asked: what is purged after its answer is purged near after this.
+        if inner.is_own() {
+            inner.turns.catch_up(key).await;
+        }
+        // Before the far store is asked: what is purged after its answer is purged near after this, and what is put comes near.
         let near_fence = level::fence(inner.near.store(), key).await;
+        let look = inner.turns.look(key);
         match inner.far.get(key).await {
-            Ok(found) => Ok(inner.found_far(key, found, fence, near_fence).await),
+            Ok(found) => Ok(inner.found_far(key, found, fence, near_fence, &look).await),
             Err(error) => inner.near_answer(key).ok_or(error),
         }
     }
@@ -43,7 +48,14 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         content: RemoteContent,
         range: Option<ByteRange>,
     ) -> Result<Option<StoredBody>, StoreError> {
-        self.inner.far.open(key, content, range).await
+        let Inner { near, far, .. } = &*self.inner;
+        // What is near has its content with it, or in a place of the near store's or of the far one's.
+        if near.store().limits().waits
+            && let Some(body) = near.store().open(key, content, range).await?
+        {
+            return Ok(Some(body));
+        }
+        far.open(key, content, range).await
     }
 
     /// The log remembers.
@@ -59,6 +71,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
     ) -> Result<PutOutcome, StoreError> {
         let inner = &self.inner;
         inner.hear().await;
+        let writing = inner.turns.write(key).await;
         let near_fence = level::fence(inner.near.store(), key).await;
         if response.head().levels() == Levels::Near {
             return inner.put_near_alone(key, response, fence, near_fence).await;
@@ -75,10 +88,12 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
         let near_fence =
             near_fence.filter(|_| verdict == Verdict::Untouched && inner.is_for_near(key, &response));
         // Whoever waits for the end of a lease looks far then, and what is put after it has no token.
+        let mut writing = Some(writing);
         if inner.limits.far_in_background
             && !(inner.has_lease)(&inner.far, key)
             && let Some(near_fence) = &near_fence
-            && let Some(outcome) = inner.put_in_background(key, &response, near_fence, &far_fence).await?
+            && let Some(outcome) =
+                inner.put_in_background(key, &response, near_fence, &far_fence, &mut writing).await?
         {
             return Ok(outcome);
         }
@@ -129,6 +144,7 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
     ) -> Result<PutOutcome, StoreError> {
         let inner = &*self.inner;
         inner.hear().await;
+        let _writing = inner.turns.write(key).await;
         let near_fence = level::fence(inner.near.store(), key).await;
         let Some(far_fence) = inner.far_fence(key, fence).await else {
             return Err(StoreError::new("freshen", "the far store does not say what was purged"));
@@ -141,6 +157,9 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             && response.is_older_than(&near.response)
         {
             return Ok(PutOutcome::Superseded);
+        }
+        if let Some(outcome) = inner.freshen_as_found(key, of, near, &head, fence).await? {
+            return Ok(outcome);
         }
         let is_near_alone = near.is_some() && head.levels() == Levels::Near;
         if inner.is_own() || is_near_alone {
@@ -241,11 +260,12 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
             }
             Link::Own(log) => {
                 let under_way = UnderWay::new(&inner.under_way, inner.replica.fence());
-                let number = inner.replica.purge(log, targets, mode).await?;
+                inner.replica.purge(log, targets, mode).await?;
+                // Its number is that of the far store, which goes on counting where that is durable. This log begins with the tier.
                 let purged = inner.far.invalidate(targets, mode).await;
                 inner.near.store().invalidate(targets, mode).await?;
                 drop(under_way);
-                purged.map(|_| number)
+                purged
             }
         }
     }
@@ -257,6 +277,22 @@ impl<N: Store, F: Store> Store for TieredStore<N, F> {
     /// Of the near store: the far one has its own, and other nodes fill it, too.
     fn statistics(&self) -> StoreStatistics {
         self.inner.near.store().statistics()
+    }
+}
+
+/// What is in the near store.
+enum NearNow {
+    /// It may answer with it.
+    Open(Variants),
+    /// It may not.
+    Closed(Variants),
+}
+
+impl NearNow {
+    fn variants(&self) -> &Variants {
+        match self {
+            Self::Open(near) | Self::Closed(near) => near,
+        }
     }
 }
 
@@ -337,10 +373,18 @@ impl<N: Store, F: Store> Inner<N, F> {
 
     /// What the near store has and may answer with, whatever its time.
     pub(super) async fn near_variants(&self, key: &CacheKey) -> Variants {
-        if !self.is_near_open() {
-            return Variants::default();
+        match self.near_now(key).await {
+            NearNow::Open(near) => near,
+            NearNow::Closed(_) => Variants::default(),
         }
-        self.near.store().get(key).await.map(|found| found.variants).unwrap_or_default()
+    }
+
+    /// What the near store has, whatever its time.
+    async fn near_now(&self, key: &CacheKey) -> NearNow {
+        // Before the look: what is found then has been near while that was open.
+        let is_open = self.is_near_open();
+        let found = self.near.store().get(key).await.map(|found| found.variants).unwrap_or_default();
+        if is_open { NearNow::Open(found) } else { NearNow::Closed(found) }
     }
 
     /// The fence for the far store, with which nothing is put there that the log does not know to be purged. Of a store that
@@ -364,37 +408,77 @@ impl<N: Store, F: Store> Inner<N, F> {
         found: Lookup,
         fence: Fence,
         near_fence: Option<LevelFence>,
+        look: &Look,
     ) -> Lookup {
         let fence = if self.is_own() { fence } else { found.fence };
-        let near = self.near_variants(key).await;
+        // Held until it is clear what is near.
+        let turn = look.turn();
+        let mut order = self.near_now(key).await;
+        if turn.is_some() && self.is_behind(&order, &found.variants) {
+            self.forget_key(key).await;
+            order = self.near_now(key).await;
+        }
         if let Some(near_fence) = near_fence
+            && turn.is_some()
             && self.is_due(key, &found.variants)
         {
             // The oldest first, so that the newest is the last that was put.
             for stored in found.variants.iter().rev().filter(|stored| stored.expired.is_none()) {
-                if near.iter().all(|near| !stands_for(near, stored) || self.is_late(near)) {
+                if order.variants().iter().all(|near| !stands_for(near, stored) || self.is_late(near)) {
                     self.put_near(key, &stored.response, &near_fence).await;
                 }
             }
         }
-        let order = near;
-        let near = self.near_variants(key).await;
+        let near = self.near_now(key).await;
         // One response has one identity: that of the near store where it is there.
-        let named = |far: &Stored| {
-            let near = near.iter().find(|near| stands_for(near, far) && !self.is_late(near));
-            near.cloned().unwrap_or_else(|| Stored { id: self.far_id(far.id), ..far.clone() })
+        let named = |far: &Stored| match &near {
+            NearNow::Open(near) => {
+                // What is about to replace it may be far already, and nobody else finds that before it is near.
+                let answers = |near: &&Stored| match self.is_own() {
+                    true => is_for_same(near, far),
+                    false => stands_for(near, far),
+                };
+                let near = near.iter().find(|near| answers(near) && !self.is_late(near));
+                Some(near.cloned().unwrap_or_else(|| Stored { id: self.far_id(far.id), ..far.clone() }))
+            }
+            // A write has come as far as the far store. What it replaces is found near again when the purge is over.
+            NearNow::Closed(near) if near.iter().any(|near| self.hides(near, far)) => None,
+            NearNow::Closed(_) => Some(Stored { id: self.far_id(far.id), ..far.clone() }),
         };
-        let mut variants = found.variants.iter().map(named).collect();
-        // Not there any more, or still on its way there.
-        let is_only_near = |near: &&Stored| {
-            !self.is_forgotten(near) && !found.variants.iter().any(|far| is_for_same(near, far))
-        };
-        near.iter()
-            .filter(is_only_near)
-            .rev()
-            .for_each(|stored| insert(stored.clone(), &order, &mut variants));
+        let mut variants = found.variants.iter().filter_map(named).collect();
+        if let NearNow::Open(near) = &near {
+            // Not there any more, or still on its way there.
+            let is_only_near = |near: &&Stored| {
+                !self.is_forgotten(near) && !found.variants.iter().any(|far| is_for_same(near, far))
+            };
+            near.iter()
+                .filter(is_only_near)
+                .rev()
+                .for_each(|stored| insert(stored.clone(), order.variants(), &mut variants));
+        }
         variants.truncate(self.store_limits.max_variants);
         Lookup::new(fence, Variants::new(variants))
+    }
+
+    /// Whether a write has not come as far as the near store, although it is over: it has failed half-way, or nobody has waited for its
+    /// end. For nobody else writes into the far store.
+    fn is_behind(&self, near: &NearNow, found: &[Stored]) -> bool {
+        let is_behind = |near: &Stored, far: &Stored| match near.response.head().levels() {
+            Levels::Near => !stands_for(near, far),
+            _ => !is_same(&near.response, &far.response),
+        };
+        let mut near = near.variants().iter();
+        self.is_own()
+            && near.any(|near| found.iter().any(|far| is_for_same(near, far) && is_behind(near, far)))
+    }
+
+    /// Whether a response is not to be found far for now, as another one is near in its place, which is closed. Where other nodes
+    /// write into the far store, these may differ for long, and what is far is found.
+    fn hides(&self, near: &Stored, far: &Stored) -> bool {
+        self.is_own()
+            && is_for_same(near, far)
+            && !is_same(&near.response, &far.response)
+            && !self.is_late(near)
     }
 
     fn is_late(&self, near: &Stored) -> bool {

@@ -38,6 +38,7 @@ impl<N: Store, F: Store> ContentWriter for TierWriter<N, F> {
             if head.levels() == Levels::Near {
                 return Ok(PutOutcome::TooLarge); // what is only near comes whole
             }
+            let _writing = tier.turns.write(&key).await;
             // The groups are known by now.
             let response = StoredResponse::new(head.clone(), Payload::default());
             let is_purged = || tier.replica.judge(&key, &response, fence) != Verdict::Untouched;

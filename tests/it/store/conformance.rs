@@ -84,6 +84,7 @@ async fn each_flaw_of_a_store_is_found_and_named_and_each_rule_finds_one() {
             &[
                 "a_freshening_and_a_purge_in_any_order_leave_nothing_old",
                 "a_freshening_from_before_a_soft_purge_leaves_it_stale",
+                "a_response_is_freshened_with_its_own_fence",
             ],
         ),
         (
@@ -178,6 +179,7 @@ async fn each_flaw_of_a_store_is_found_and_named_and_each_rule_finds_one() {
         PathPrefixesAreOfOneHost: purging::a_path_prefix_reaches_everything_below_it_on_every_host,
         PrefixesSpareFurtherParts: purging::a_prefix_reaches_everything_below_it,
         RefusesTheLimit: storing::content_as_large_as_the_limit_is_kept_whole,
+        RefusesOwnFences: order::a_response_is_freshened_with_its_own_fence,
         ReusesIdentities: storing::no_identity_is_given_twice,
         SaysItTakesNoStreams: content::a_store_without_streams_asks_for_whole_content,
         SeesNoPurges: purging::a_purge_is_seen_by_purged_since,

@@ -66,6 +66,7 @@ pub enum Flaw {
     PrefixesSpareFurtherParts,
     PurgesTheFirstTargetOnly,
     RefusesTheLimit,
+    RefusesOwnFences,
     ReusesIdentities,
     SaysItTakesNoStreams,
     SeesNoPurges,
@@ -375,9 +376,12 @@ impl Store for Naive {
         let present = if self.flaw == Flaw::FreshensWithoutSwap { seen } else { present };
         let found = present.iter().find(|stored| stored.id == of);
         let found = found.or(present.first().filter(|_| self.flaw == Flaw::FreshensAnything));
-        let Some(Stored { id, response, .. }) = found else {
+        let Some(Stored { fence: own, id, response, .. }) = found else {
             return Ok(PutOutcome::Superseded);
         };
+        if self.flaw == Flaw::RefusesOwnFences && fence == *own {
+            return Ok(PutOutcome::Superseded);
+        }
         let fence = if self.flaw == Flaw::FreshenIgnoresFence { Fence::from_bits(FUTURE) } else { fence };
         let response = StoredResponse::new(head, response.payload().clone());
         if self.flaw == Flaw::FreshensWithOtherContent

@@ -3,8 +3,9 @@
 //! `LARDER_STORE=slow` runs the scenarios over [`slow`], which answers nothing at once, [`Remembering`], which is told of half
 //! of what is on its way, and [`Written`], which keeps what it has read of what it has written; `LARDER_STORE=elsewhere` over
 //! [`Elsewhere`], which takes content while it comes and opens it on demand; `LARDER_STORE=streams` over a slow one of those.
-//! `LARDER_STORE=disk` over a [`DiskStore`](larder::store::DiskStore) in a folder of its own. Scenarios whose premise is content in
-//! memory fail over the last three.
+//! `LARDER_STORE=disk` over a [`DiskStore`](larder::store::DiskStore) in a folder of its own, `LARDER_STORE=tiers` over memory before one.
+//! Scenarios whose premise is content in
+//! memory fail over the last four.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -12,6 +13,8 @@ use std::thread::{self, ThreadId};
 
 use larder::store::Store;
 use larder::store::chaos::{Chaos, ChaosStore, Fault, Gate, StoreCall};
+#[cfg(feature = "disk")]
+use larder::store::{TierLimits, TieredStore};
 use larder::{BoxStore, Clock, MemoryStore};
 use tokio::runtime::{Handle, Id};
 use tokio::task::yield_now;
@@ -51,6 +54,11 @@ pub fn store_over(store: MemoryStore) -> BoxStore {
         Kind::Memory => BoxStore::new(store),
         Kind::Slow => BoxStore::new(slow(Remembering::half_of(Written::of(store)))),
         Kind::Streams => BoxStore::new(slow(Elsewhere::of(store))),
+        #[cfg(feature = "disk")]
+        Kind::Tiers => {
+            let disk = super::on_disk::OnDisk::like(&store);
+            BoxStore::new(waited_for(TieredStore::new(store, disk, TierLimits::new())))
+        }
     }
 }
 
@@ -62,6 +70,8 @@ enum Kind {
     Memory,
     Slow,
     Streams,
+    #[cfg(feature = "disk")]
+    Tiers,
 }
 
 /// The store of this run.
@@ -73,8 +83,12 @@ fn kind() -> Kind {
         Ok("memory") | Err(_) => Kind::Memory,
         Ok("slow") => Kind::Slow,
         Ok("streams") => Kind::Streams,
+        #[cfg(feature = "disk")]
+        Ok("tiers") => Kind::Tiers,
         Ok(other) => {
-            panic!("LARDER_STORE is `memory`, `slow`, `elsewhere`, `streams` or `disk`, not `{other}`")
+            panic!(
+                "LARDER_STORE is `memory`, `slow`, `elsewhere`, `streams`, `disk` or `tiers`, not `{other}`"
+            )
         }
     });
     *KIND
@@ -84,7 +98,7 @@ fn kind() -> Kind {
 pub fn is_slow() -> bool {
     match kind() {
         #[cfg(feature = "disk")]
-        Kind::Disk => true,
+        Kind::Disk | Kind::Tiers => true,
         Kind::Slow | Kind::Streams => true,
         Kind::Elsewhere | Kind::Memory => false,
     }

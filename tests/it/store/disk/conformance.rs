@@ -6,23 +6,28 @@ use std::sync::Mutex;
 
 use larder::CacheKey;
 use larder::store::conformance::concurrency::what_is_done_at_one_time_is_as_if_done_in_one_order;
-use larder::store::conformance::purging::a_purge_leaves_alone_what_it_does_not_name;
 use larder::store::conformance::{Capabilities, Nodes, Subject, check_all};
 use larder::store::{DiskStore, DiskStoreBuilder};
 
 use super::Place;
 
 /// One process at a time has the folder open, so both nodes have clones of one store.
-struct Folder {
-    place: Place,
+pub(super) struct Folder {
+    pub(super) place: Place,
     /// Where the records were found that are looked for.
     records: Mutex<HashMap<Vec<u8>, PathBuf>>,
     settings: fn(DiskStoreBuilder) -> DiskStoreBuilder,
 }
 
 impl Folder {
-    fn with(settings: fn(DiskStoreBuilder) -> DiskStoreBuilder) -> Self {
+    pub(super) fn with(settings: fn(DiskStoreBuilder) -> DiskStoreBuilder) -> Self {
         Self { place: Place::new(), records: Mutex::default(), settings }
+    }
+}
+
+impl Folder {
+    pub(super) async fn opened(&self) -> DiskStore {
+        (self.settings)(self.place.builder()).open().await.unwrap()
     }
 }
 
@@ -30,7 +35,7 @@ impl Nodes for Folder {
     type Store = DiskStore;
 
     async fn open(&self) -> [DiskStore; 2] {
-        let store = (self.settings)(self.place.builder()).open().await.unwrap();
+        let store = self.opened().await;
         [store.clone(), store]
     }
 
@@ -51,15 +56,14 @@ impl Nodes for Folder {
     }
 }
 
-/// Of more than 1,024 prefixes, the oldest count for their hosts, which share places with other names.
-fn promises() -> Capabilities {
-    Capabilities::all().exact_purges(false)
+/// Of more than 1,024 prefixes, the oldest count for their hosts, which share places with other names, or for everything.
+pub(super) fn promises() -> Capabilities {
+    Capabilities::all().exact_prefixes(1_024)
 }
 
 async fn keeps_the_contract(settings: fn(DiskStoreBuilder) -> DiskStoreBuilder) {
     let subject = || Subject::new(async || Folder::with(settings)).operations(50);
     check_all(&subject().capabilities(promises())).await;
-    a_purge_leaves_alone_what_it_does_not_name(&subject()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,8 @@ use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::BodyExt;
 use larder::semantics::reuse::Reuse;
 use larder::semantics::vary::Selecting;
-use larder::store::{BeginOutcome, DiskStore, PurgeMode, PurgeTarget, Store};
-use larder::{CacheKey, HeadParts, Payload, ResponseHead, StoredResponse};
+use larder::store::{BeginOutcome, PurgeMode, PurgeTarget, PutOutcome, Store, TierLimits, TieredStore};
+use larder::{CacheKey, HeadParts, MemoryStore, Payload, ResponseHead, StoredResponse};
 
 use super::{Place, Process, place_of_parent};
 
@@ -58,23 +58,28 @@ fn target(number: u64, version: u64) -> PurgeTarget {
     }
 }
 
-async fn store(store: &DiskStore, number: u64, version: u64) {
+/// Whether it is stored: a purge of another key that is under way may have it refused.
+async fn store(store: &impl Store, number: u64, version: u64) -> bool {
     let key = key(number);
     let expected = store.expect(&key);
-    let fence = expected.fence().unwrap();
+    let fence = match expected.fence() {
+        Some(fence) => fence,
+        None => store.get(&key).await.unwrap().fence,
+    };
     let content = Bytes::from(content(number, version));
     if content.len() < 65_536 {
         let response = StoredResponse::new(head(), Payload::from_bytes(content));
-        store.put(&key, response, fence).await.unwrap();
-        return;
+        return store.put(&key, response, fence).await.unwrap() == PutOutcome::Stored;
     }
-    let BeginOutcome::Writer(mut writer) = store.begin(&key, None, fence).await.unwrap() else {
-        panic!("no writer");
+    let mut writer = match store.begin(&key, None, fence).await.unwrap() {
+        BeginOutcome::Writer(writer) => writer,
+        BeginOutcome::Refused(PutOutcome::Superseded) => return false,
+        other => panic!("{other:?}"),
     };
     for at in (0..content.len()).step_by(65_536) {
         let _ = writer.write(content.slice(at..content.len().min(at + 65_536))).await.unwrap();
     }
-    writer.commit(head(), None).await.unwrap();
+    writer.commit(head(), None).await.unwrap() == PutOutcome::Stored
 }
 
 /// Stores and purges until it is killed. Each line says of a key that nothing is there up to a version.
@@ -84,13 +89,33 @@ async fn the_process_that_is_killed() {
     let Some(folder) = place_of_parent() else { return };
     let first: u64 = std::env::var("LARDER_TEST_VERSION").unwrap().parse().unwrap();
     let disk = crate::support::on_disk::patient(&folder).open().await.unwrap();
+    match std::env::var_os("LARDER_TEST_TIERS") {
+        None => work(disk, first).await,
+        Some(_) => work(TieredStore::new(near(), disk, TierLimits::new()), first).await,
+    }
+}
+
+/// So small that much of it goes soon.
+fn near() -> MemoryStore {
+    MemoryStore::builder().capacity(64 << 10).build()
+}
+
+async fn work<S: Store + Clone>(all: S, first: u64) {
     let tasks = (0..KEYS).map(|number| {
-        let disk = disk.clone();
+        let all = all.clone();
         tokio::spawn(async move {
+            let mut last = found(&all, number).await;
             for version in first.. {
-                store(&disk, number, version).await;
+                if store(&all, number, version).await {
+                    last = Some(version);
+                }
+                let found = async || found(&all, number).await;
+                let now = found().await;
+                assert!(now.is_none() || now == last, "{now:?} is found, not {last:?}");
                 if version % 5 == number % 5 {
-                    disk.invalidate(&[target(number, version)], PurgeMode::Remove).await.unwrap();
+                    all.invalidate(&[target(number, version)], PurgeMode::Remove).await.unwrap();
+                    assert_eq!(found().await, None, "{number} was purged");
+                    last = None;
                     // In one piece, with a line of its own: the harness prints, too.
                     use std::io::Write;
                     std::io::stdout()
@@ -107,27 +132,38 @@ async fn the_process_that_is_killed() {
 }
 
 /// The version under a key, if anything is there.
-async fn found(disk: &DiskStore, number: u64) -> Option<u64> {
+async fn found(store: &impl Store, number: u64) -> Option<u64> {
     let key = key(number);
-    let lookup = disk.get(&key).await.unwrap();
+    let lookup = store.get(&key).await.unwrap();
     let stored = lookup.variants.first()?;
     assert!(stored.expired.is_none());
     let payload = stored.response.payload();
     let content = match payload.as_remote() {
         None => payload.to_bytes().unwrap(),
-        Some(remote) => disk.open(&key, remote, None).await.unwrap()?.collect().await.unwrap().to_bytes(),
+        Some(remote) => store.open(&key, remote, None).await.unwrap()?.collect().await.unwrap().to_bytes(),
     };
     Some(version_of(number, std::str::from_utf8(&content).unwrap()))
 }
 
 #[tokio::test]
 async fn f11_what_a_killed_process_has_left_is_right_and_what_it_purged_is_gone() {
+    killed(&[]).await;
+}
+
+#[tokio::test]
+async fn f11_what_a_killed_process_with_a_near_level_has_left_is_right_and_what_it_purged_is_gone() {
+    killed(&[("LARDER_TEST_TIERS", "memory before disk".into())]).await;
+}
+
+async fn killed(arguments: &[(&str, String)]) {
+    let is_tiered = !arguments.is_empty();
     let place = Place::new();
     let (mut all, mut purged) = (0, HashMap::new());
     for kill in 0..KILLS {
         let first = kill * VERSIONS + 1;
         let version = ("LARDER_TEST_VERSION", first.to_string());
-        let mut process = Process::of_test(module_path!(), "the_process_that_is_killed", &place, &[version]);
+        let arguments = [arguments, &[version]].concat();
+        let mut process = Process::of_test(module_path!(), "the_process_that_is_killed", &place, &arguments);
         let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let mut note = |line: &str| {
             if let Some((number, version)) =
@@ -150,8 +186,14 @@ async fn f11_what_a_killed_process_has_left_is_right_and_what_it_purged_is_gone(
         }
         process.0.wait().unwrap();
         let disk = place.builder().open().await.unwrap();
+        let tier = TieredStore::new(near(), disk.clone(), TierLimits::new());
         for number in 0..KEYS {
-            if let Some(version) = found(&disk, number).await {
+            let far = found(&disk, number).await;
+            if is_tiered {
+                // Once from the disk, and once from what has come near.
+                assert_eq!([found(&tier, number).await, found(&tier, number).await], [far, far]);
+            }
+            if let Some(version) = far {
                 all += 1;
                 let gone = purged.get(&number).copied().unwrap_or_default();
                 assert!(version > gone, "version {version} of {number} is back, purged up to {gone}");

@@ -16,6 +16,7 @@ mod opening;
 mod permissions;
 mod settings;
 mod shutdown;
+mod tiers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
