@@ -47,12 +47,6 @@ impl Places {
         let permit = Arc::clone(&self.0).acquire_owned().await;
         permit.map(|place| Permit { _place: Some(place) }).map_err(|_| closed(action))
     }
-
-    async fn end(&self, count: u32) {
-        let all = self.0.acquire_many(count).await;
-        self.0.close();
-        drop(all);
-    }
 }
 
 impl Permit {
@@ -124,9 +118,14 @@ impl Jobs {
 
     /// Waits for what is being done; from then on, nothing is.
     pub(super) async fn end(&self) {
-        self.writes.end(WRITES).await;
-        self.purges.end(1).await;
-        self.reads.end(READS).await;
+        let kinds = [(&self.reads, READS), (&self.writes, WRITES), (&self.purges, 1)];
+        let mut all = Vec::new();
+        for (places, count) in kinds {
+            // Who comes later waits for this.
+            all.push(places.0.acquire_many(count).await);
+        }
+        kinds.iter().for_each(|(places, _)| places.0.close());
+        drop(all);
     }
 
     pub(super) fn have_ended(&self) -> bool {
