@@ -84,8 +84,12 @@ async fn a_second_store_on_one_folder_leaves_alone_what_the_first_one_is_writing
         let written = writer.write(Bytes::from(vec![7; 65_536])).await.unwrap();
         assert!(written.is_continue());
     }
+    let staged = || fs::read_dir(place.path().join("staged")).unwrap().count();
+    while staged() == 0 {
+        tokio::task::yield_now().await; // it is written in the background
+    }
     assert!(place.builder().open().await.unwrap_err().is_in_use());
-    assert_eq!(fs::read_dir(place.path().join("staged")).unwrap().count(), 1);
+    assert_eq!(staged(), 1);
     node.store.close().await;
 }
 
