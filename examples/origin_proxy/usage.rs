@@ -54,14 +54,15 @@ origin_proxy proxy            the proxy alone, before any origin
                               own (docs/DISK.md), default 10GiB; or what several proxies share: redis://HOST[:PORT],
                               redis-sentinel://HOST[:PORT],…/NAME, redis-cluster://HOST[:PORT],…, with rediss for TLS, and with
                               USER:PASSWORD@ before the host (docs/FLEET.md). If it is given more than once, the nearest one
-                              comes first: memory, the folder, Redis
+                              comes first: memory, the folder, Redis. A folder before Redis begins empty at each start, and
+                              gains little
     --memory SIZE             bytes held by --store memory where there is no other store, default 256MiB
     --snapshot FILE           what --store memory holds is written there when the proxy is stopped, and read when it is started
-    --near SIZE               bytes held in memory before another store, by which --store memory need not be given; default
-                              256MiB where it is
+    --near SIZE               bytes of memory before another store. It implies --store memory; with --store memory and without
+                              this, 256MiB
     --admit-after N           a response is stored when it has been asked for N times, 1 to 255, so that one pass over an archive
-                              does not wear the disk. With memory before another store, memory keeps it at once, and the
-                              other one after N requests
+                              does not wear the disk. With memory before another store, memory keeps it at once (up to
+                              8MiB), and the other one after N requests
     --lease                   all proxies that share a store in Redis make one call for what all of them lack
     --store-namespace NAME    what the proxies that share a store have in common; default larder
     --store-secret-file FILE  the first line is a secret, 16 characters or more, the same for all of these proxies. Without it, clients
@@ -69,11 +70,11 @@ origin_proxy proxy            the proxy alone, before any origin
     --store-ca FILE           the certificates (PEM) to trust for rediss, instead of those that browsers trust
     --store-deadline SECONDS  how long a look-up or a purge in Redis may take, default 0.1
     --store-replicas N        how many replicas have to have a purge, too, before it has succeeded; default none
-    --max-object SIZE         the largest object stored: default 8MiB, or --memory if that is less; with --store disk and
-                              without Redis, a quarter of its size, and nine twentieths of it at most
+    --max-object SIZE         the largest object stored: default 8MiB, or less where --memory or the folder is small; with --store
+                              disk and without Redis, a quarter of the folder's size. More than nine twentieths is an error
     --slice SIZE              large files are asked for, and stored, in slices of this size, so that a part of one costs no more
-                              than the slices that it touches (docs/LARGE.md); by default nothing is
-    --slice-path PATTERN      of which paths, such as /films/*; may be given more than once. By default of all
+                              than the slices that it touches (docs/LARGE.md); off by default
+    --slice-path PATTERN      only for these paths, such as /films/*; may be given more than once. * also matches /
     --timeout SECONDS         how long a call may last without a byte to or from the origin, default 30
     --drain SECONDS           how long open requests may take to end when the proxy is stopped, default 10; a second
                               signal ends them at once

@@ -217,6 +217,10 @@ impl Part {
     /// Counts further requests in this part of the window.
     fn add(&self, number: u64, places: [usize; OF_A_KEY], further: usize) -> u8 {
         let found = self.number.load(Ordering::Acquire);
+        // A later one: whoever counts here has stood still for the whole window.
+        if found > number {
+            return u8::try_from(further).unwrap_or(u8::MAX);
+        }
         if found != number
             && self.number.compare_exchange(found, number, Ordering::AcqRel, Ordering::Acquire).is_ok()
         {

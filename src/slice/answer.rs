@@ -141,7 +141,10 @@ impl Transfer {
         let size = self.size();
         let slices_of = |range: &ByteRange| range.last / size - range.first / size + 1;
         // A range that goes on in the slice in which the one before it has ended costs no other.
-        let goes_on = |pair: &[ByteRange]| matches!(pair, [before, after] if before.last < after.first && before.last / size == after.first / size);
+        let goes_on = |pair: &[ByteRange]| match pair {
+            [before, after] => before.last < after.first && before.last / size == after.first / size,
+            _ => false,
+        };
         let again = ranges.windows(2).filter(|pair| goes_on(pair)).count() as u64;
         let slices = ranges.iter().map(slices_of).sum::<u64>().saturating_sub(again);
         let bytes: u64 = ranges.iter().map(ByteRange::len).fold(0, u64::saturating_add);

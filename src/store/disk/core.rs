@@ -166,7 +166,8 @@ impl Store for Core {
         // A purge that concerns nothing waits for no job.
         jobs.check("purge")?;
         let inner = Arc::clone(&self.0);
-        let make_room = move || inner.make_room(inner.room.times());
+        let before = inner.room.times();
+        let make_room = move || inner.make_room(before);
         let number = Box::pin(purges.purge(namer, jobs, targets, mode, make_room)).await?;
         let is_of_everything = mode == PurgeMode::Remove && targets.contains(&PurgeTarget::All);
         if is_of_everything && self.0.sweeps.ask(number.get()) {

@@ -201,8 +201,10 @@ impl Index {
 }
 
 impl Reserved {
-    /// How many bytes are set aside at one time: one more write changes little.
+    /// How many bytes are set aside at one time, at most: one more write changes little.
     const STEP: u64 = 4 << 20;
+    /// And which part of the capacity, so that several that have just begun leave room for others.
+    const PART: u64 = 256;
 
     /// Sets aside at least so many bytes. `false` where that is more than half of the capacity, with all that others write.
     pub(super) fn grow_to(&mut self, bytes: u64) -> bool {
@@ -214,7 +216,8 @@ impl Reserved {
         if least > most {
             return false;
         }
-        let more = least.div_ceil(Self::STEP).saturating_mul(Self::STEP).min(most);
+        let step = Self::STEP.min(self.index.capacity / Self::PART).max(1);
+        let more = least.div_ceil(step).saturating_mul(step).min(most);
         *reserved += more;
         self.bytes += more;
         self.index.cache.set_capacity(self.index.capacity - *reserved);

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -54,7 +55,7 @@ pub(super) struct Inner {
     pub(super) writers: Box<[Mutex<()>]>,
 }
 
-/// What a response takes the place of.
+/// What a response replaces.
 pub(super) enum Replaces {
     /// The one with this identity, which has to be there.
     Id(StoredId),
@@ -73,11 +74,14 @@ pub(super) struct New {
 
 /// How often room was made, so that one does it for all whose writes have failed meanwhile.
 #[derive(Default)]
-pub(super) struct Room(Mutex<u64>);
+pub(super) struct Room {
+    making: Mutex<()>,
+    times: AtomicU64,
+}
 
 impl Room {
     pub(super) fn times(&self) -> u64 {
-        *lock(&self.0)
+        self.times.load(Ordering::SeqCst)
     }
 }
 
@@ -107,9 +111,19 @@ impl Sweeps {
         }
         is_all
     }
+}
 
-    fn stop(&self) {
-        *lock(&self.0) = None;
+/// Somebody sweeps. Whoever purges everything after it was broken off begins anew.
+struct Sweeping<'a> {
+    inner: &'a Inner,
+    is_over: bool,
+}
+
+impl Drop for Sweeping<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            *lock(&self.inner.sweeps.0) = None;
+        }
     }
 }
 
@@ -225,7 +239,8 @@ impl Inner {
 
     /// Removes the files of a key in which there is nothing that anybody could find.
     fn tidy(&self, key: &CacheKey, name: Name) -> io::Result<()> {
-        let _writing = self.writing(name);
+        // Whoever writes leaves something there, or is followed by somebody who finds nothing.
+        let Ok(_writing) = self.writers[name.place(WRITERS)].try_lock() else { return Ok(()) };
         if self.judged(key, &self.record(key, name)?).is_empty() {
             // A record that can't be read now may be read another time, so no purge may be missed while it can come back.
             self.remove(name, || self.folder.sync_removed([name].into_iter()));
@@ -238,7 +253,8 @@ impl Inner {
         let indexed = self.index.remove(name);
         let entry = indexed.as_ref().map(|indexed| indexed.entry.clone()).unwrap_or_default();
         if self.remove_files(name, &entry).and_then(|()| are_gone()).is_err() {
-            self.index.leave(name, entry);
+            // Its bytes count, and it is tried again.
+            self.index.insert(name, entry);
         }
         drop(indexed);
     }
@@ -278,21 +294,22 @@ impl Inner {
 
     /// Where the disk is full although the store is not, unless somebody else has made room since then.
     pub(super) fn make_room(&self, since: u64) {
-        let mut times = lock(&self.room.0);
-        if *times == since {
+        let _making = lock(&self.room.making);
+        if self.room.times() == since {
             let [least, most] = ROOM;
             self.index.make_room((self.index.bytes() / 16).clamp(least, most));
             self.remove_evicted();
-            *times += 1;
+            self.room.times.fetch_add(1, Ordering::SeqCst);
         }
     }
 
     /// Removes everything that was there before the last purge of everything, some keys at a time: others write meanwhile.
     pub(super) async fn sweep(self: Arc<Self>) {
         const ACTION: &str = "sweep";
+        let mut sweeping = Sweeping { inner: &self, is_over: false };
         loop {
             let (purged, inner) = (self.sweeps.until(), Arc::clone(&self));
-            let Ok(names) = self.jobs.read(ACTION, move || Ok(inner.index.names())).await else { break };
+            let Ok(names) = self.jobs.read(ACTION, move || Ok(inner.index.names())).await else { return };
             for names in names.chunks(SWEPT) {
                 let (inner, names) = (Arc::clone(&self), names.to_vec());
                 let sweep = move || {
@@ -300,14 +317,14 @@ impl Inner {
                     Ok(())
                 };
                 if self.jobs.write(ACTION, sweep).await.is_err() {
-                    return self.sweeps.stop(); // it was closed
+                    return; // it was closed
                 }
             }
             if self.sweeps.has_swept(purged) {
+                sweeping.is_over = true;
                 return;
             }
         }
-        self.sweeps.stop();
     }
 
     /// What is left of it is judged when it is read.

@@ -200,25 +200,17 @@ impl Purges {
         Some(number)
     }
 
-    /// Writes what waits, and whoever waits for it.
+    /// Writes what waits now. What comes meanwhile has its own turn, or nobody would hear of what was written while others go on
+    /// purging.
     fn write_all(&self, make_room: &dyn Fn()) {
         let mut meta = lock(&self.meta);
-        loop {
-            let waiting = self.next();
-            if waiting.is_empty() {
-                return;
-            }
-            self.write_together(&mut meta, waiting, make_room);
-        }
-    }
-
-    /// What is written in the next transaction.
-    fn next(&self) -> Vec<Waiting> {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = std::mem::take(&mut *lock(&self.waiting));
         // Of what was given up, nobody knows whether it was written.
         waiting.retain(|waiting| !waiting.written.is_closed());
-        let count = waiting.len().min(TOGETHER);
-        waiting.drain(..count).collect()
+        while !waiting.is_empty() {
+            let together = waiting.drain(..waiting.len().min(TOGETHER)).collect();
+            self.write_together(&mut meta, together, make_room);
+        }
     }
 
     fn write_together(&self, meta: &mut Meta, waiting: Vec<Waiting>, make_room: &dyn Fn()) {

@@ -1,18 +1,22 @@
 //! Who changes what is under a key in both levels, one at a time.
 //!
 //! The far store and the near one take a change one after the other. Were another one made in between, the levels could end with two
-//! different responses of the same age; and what was found far before a change could come near after it, in place of what has come.
+//! different responses of the same age; and what was found far before a change could come near after it, and replace what has come.
 //! So whoever writes has the turn of its key from before the far store is asked until the near one has followed, and a promotion
 //! needs that nobody has had it since before the look at the far store.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::entry::key::CacheKey;
+use crate::runtime::briefly;
 
+/// How long a look-up waits for what is on its way to the far store.
+const MOST_BEHIND: Duration = Duration::from_secs(1);
 /// In how many places keys take turns. One where schedules are explored, so that the random hash of a key has no part in them.
 const PLACES: usize = if cfg!(shuttle) { 1 } else { 1_024 };
 
@@ -61,7 +65,8 @@ impl Turns {
     pub(super) async fn catch_up(&self, key: &CacheKey) {
         let place = self.place(key);
         if place.is_far_behind.load(Ordering::SeqCst) {
-            drop(place.turn.lock().await);
+            // Where the far store hangs, what is near has been looked for by then.
+            drop(briefly(MOST_BEHIND, place.turn.lock()).await);
         }
     }
 }

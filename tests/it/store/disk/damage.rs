@@ -210,7 +210,9 @@ async fn a23_files_that_are_none_of_the_stores_are_removed_and_harm_nobody() {
     fs::write(&of_nobody, "?").unwrap();
     fs::File::create(&record).unwrap().set_len(1 << 40).unwrap();
     fs::write(place.path().join("staged/left"), "?").unwrap();
+    let others = place.records().len() - 1;
     let node = Node::open(&place).await;
+    assert_eq!(node.held().1, others as u64, "one that is too large takes the room of nobody");
     is_right(&node, "strangers").await;
     for stranger in strangers {
         assert!(!folder.join(stranger).exists(), "{stranger}");

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use larder::CacheKey;
 use larder::store::{BeginOutcome, DiskStore, Fence, PurgeMode, PurgeScope, PurgeTarget, PutOutcome, Store};
 
@@ -127,6 +128,52 @@ async fn closing_waits_for_what_is_being_written_and_nothing_is_begun_meanwhile(
     assert!(getting.await.unwrap().is_err(), "it is closed");
     let node = Node::open(&place).await;
     node.hits("/slow", "old").await;
+}
+
+/// As many as write at one time, and one who stops to wait for its turn.
+#[tokio::test]
+async fn f16_who_has_stopped_to_write_keeps_nobody_from_writing_and_closing() {
+    let place = Place::new();
+    let node = Node::open(&place).await;
+    let key = |path: &str| CacheKey::from_uri(&format!("http://example.com{path}").parse().unwrap()).unwrap();
+    let mut slow = Vec::new();
+    for number in 0..32 {
+        let path = format!("/{number}");
+        node.fill(&path, "old").await;
+        let lookup = node.store.get(&key(&path)).await.unwrap();
+        slow.push((key(&path), lookup.variants[0].response.clone(), place.record(&key(&path)).unwrap()));
+    }
+    let mut puts = Vec::new();
+    let mut pipes = Vec::new();
+    for (key, response, record) in slow {
+        fs::remove_file(&record).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&record).status().unwrap().success());
+        pipes.push(record);
+        let store = node.store.clone();
+        let mut put = Box::pin(async move {
+            let expected = store.expect(&key);
+            store.put(&key, response, expected.fence().unwrap()).await
+        });
+        assert!((&mut put).now_or_never().is_none());
+        puts.push(put);
+    }
+    let expected = node.store.expect(&key("/large"));
+    let begun = node.store.begin(&key("/large"), None, expected.fence().unwrap()).await.unwrap();
+    let BeginOutcome::Writer(mut writer) = begun else { panic!("no writer") };
+    let pieces = [(); 8].map(|()| Bytes::from(vec![7; 65_536]));
+    let is_waited_for = pieces.into_iter().any(|piece| writer.write(piece).now_or_never().is_none());
+    assert!(is_waited_for, "there is no place to write");
+    for pipe in pipes {
+        let opened = tokio::task::spawn_blocking(move || fs::OpenOptions::new().write(true).open(pipe));
+        opened.await.unwrap().unwrap();
+    }
+    for put in puts {
+        assert_eq!(put.await.unwrap(), PutOutcome::Stored);
+    }
+    // The writer is there, and does nothing.
+    node.fill("/other", "other").await;
+    node.store.close().await;
+    drop(writer);
 }
 
 #[tokio::test]
