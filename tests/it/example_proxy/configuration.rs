@@ -196,6 +196,7 @@ fn the_files_in_the_guides_can_be_used() {
                 "--read-only",
                 "--time",
                 "--signal",
+                "--what",
             ]
             .into_iter()
             .chain(["--help", "--now", "--release", "--features", "--example", "--deploy-hook"])

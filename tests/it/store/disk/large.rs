@@ -161,7 +161,8 @@ async fn what_is_being_written_takes_half_of_the_capacity_at_most() {
     }
     // Not for ever: it is no larger than what is stored.
     assert_eq!(outcome, ControlFlow::Break(PutOutcome::Superseded));
-    assert!((3..6).contains(&writers.len()), "{}", writers.len());
+    // Of each, some blocks may not be written yet.
+    assert!((3..9).contains(&writers.len()), "{}", writers.len());
 }
 
 /// The most memory that this process has had, in KiB.
