@@ -197,3 +197,63 @@ async fn what_other_nodes_purged_in_redis_while_this_one_was_away_is_not_served_
     };
     what_is_near_on_a_disk_goes_at_a_restart(far).await;
 }
+
+#[cfg(feature = "redis")]
+mod before_redis {
+    use larder::store::conformance::Capabilities;
+    use larder::store::{RedisConfig, RedisStore};
+
+    use super::*;
+    use crate::support::servers::{Kind, Server};
+
+    type Near = TieredStore<MemoryStore, DiskStore>;
+    type Three = TieredStore<Near, RedisStore>;
+
+    /// Memory before a disk before Redis, as the example proxy has it. Both nodes have clones of one.
+    struct ThreeLevels {
+        folder: Folder,
+        server: Server,
+    }
+
+    impl Nodes for ThreeLevels {
+        type Store = Three;
+
+        async fn open(&self) -> [Three; 2] {
+            let near =
+                TieredStore::new(MemoryStore::default(), self.folder.opened().await, TierLimits::new());
+            let time = Duration::from_secs(20);
+            let config: RedisConfig = self.server.url().parse().unwrap();
+            let far = RedisStore::new(config.deadline(time).content_deadline(time)).unwrap();
+            let limits = TierLimits::new().bound(Duration::from_secs(60));
+            let tier = TieredStore::following(near, far, limits);
+            [tier.clone(), tier]
+        }
+
+        async fn close(&self, handles: [Three; 2]) {
+            handles[0].settle().await;
+            handles[0].near().far().close().await;
+        }
+    }
+
+    async fn keeps_the_contract() {
+        let make = async || ThreeLevels {
+            folder: Folder::with(|builder| builder),
+            server: Server::start(Kind::Redis),
+        };
+        // Redis removes what has a time to live when that is over.
+        let promises = Capabilities::all().statistics(false).reads_no_clock(false);
+        check_all(&Subject::new(make).capabilities(promises).operations(20)).await;
+    }
+
+    /// The futures of all rules over three stores are large where nothing is optimized.
+    #[test]
+    fn memory_before_disk_before_redis_keeps_the_contract() {
+        const STACK: usize = 64 << 20;
+        let check = || {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.thread_stack_size(STACK).enable_all();
+            runtime.build().unwrap().block_on(keeps_the_contract());
+        };
+        std::thread::Builder::new().stack_size(STACK).spawn(check).unwrap().join().unwrap();
+    }
+}
