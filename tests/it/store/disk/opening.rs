@@ -172,7 +172,9 @@ async fn f16_who_has_stopped_to_write_keeps_nobody_from_writing_and_closing() {
     }
     // The writer is there, and does nothing.
     node.fill("/other", "other").await;
-    node.store.close().await;
+    // As long as that of the store itself: it would never end.
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(20), node.store.close());
+    closed.await.expect("nobody who has stopped has a place");
     drop(writer);
 }
 
